@@ -1,0 +1,50 @@
+"""Fixtures for all tests: real servers, one pair for a whole run, started when the first test asks for them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from ferryman.embedded import EmbeddedPostgres, EmbeddedRedis
+from tests.support.servers import START_SECONDS, Database, database_on, flushed, make_postgres, make_redis
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A running PostgreSQL; tests take databases of their own on it."""
+    server = make_postgres()
+    try:
+        server.start(START_SECONDS)
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedRedis]:
+    """A running Redis."""
+    server = make_redis()
+    try:
+        server.start(START_SECONDS)
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def fresh_database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """An empty database for one test."""
+    with database_on(postgres) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """An empty database for the tests of one module."""
+    with database_on(postgres) as database:
+        yield database
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """The address of a Redis that is empty at the start of each test."""
+    return flushed(redis_server)
