@@ -1,0 +1,493 @@
+"""What the inside needs from the outside: a ledger, a dispatcher, a clock and dice.
+
+`api`, `worker`, `maintainer` and `lifecycle` know PostgreSQL and Redis only as these protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Generic, Literal, Protocol, TypeVar
+from uuid import UUID
+
+from msgspec import Struct
+
+from ferryman.core.job import (
+    Actor,
+    Beat,
+    BeatAnswer,
+    Claimed,
+    DeadLetterRecord,
+    Inserted,
+    Job,
+    NewJob,
+    Position,
+    Settlement,
+)
+from ferryman.core.queues import QueueSettings
+from ferryman.core.status import JobStatus
+
+T = TypeVar("T")
+
+Dice = Callable[[], float]
+"""Uniform in [0, 1)."""
+
+
+class Clock(Protocol):
+    """Local time. Decisions about jobs use the ledger's clock; this one measures and logs."""
+
+    def now(self) -> datetime:
+        """An aware UTC instant."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start that never run back."""
+
+
+# ---------------------------------------------------------------------------------------------- errors
+
+
+class LedgerError(Exception):
+    """Base of what the ledger raises; messages hold no values and no connection strings."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """The ledger cannot be reached or did not answer in time. Nothing was accepted."""
+
+
+class OutcomeUnknownError(LedgerError):
+    """The connection was lost at COMMIT and asking again did not help: the jobs may or may not exist."""
+
+    def __init__(self, job_ids: Sequence[UUID]) -> None:
+        super().__init__("the ledger did not say whether the submission was stored")
+        self.job_ids = tuple(job_ids)
+
+
+class RejectedDataError(LedgerError):
+    """PostgreSQL refused a value of this one row (SQLSTATE class 22 or 23)."""
+
+
+class QueryTooExpensiveError(LedgerError):
+    """A read ran into its statement timeout: the filter must be narrower."""
+
+
+class UnknownQueueError(LedgerError):
+    """There is no such queue."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"there is no queue {queue!r}")
+        self.queue = queue
+
+
+class QueueNotEmptyError(LedgerError):
+    """The queue still has unfinished jobs."""
+
+
+class QueueFullError(Exception):
+    """As many jobs wait as `maxSize` + `maxBacklog` allow."""
+
+    def __init__(self, queue: str, *, limit: int, retry_after_ms: int) -> None:
+        super().__init__(f"queue {queue!r} holds {limit} waiting jobs, which is its limit")
+        self.queue = queue
+        self.limit = limit
+        self.retry_after_ms = retry_after_ms
+
+
+class DispatcherUnavailableError(Exception):
+    """Redis cannot be reached, is read-only or did not answer in time. The ledger goes on without it."""
+
+
+# ---------------------------------------------------------------------------------------------- ledger
+
+CancelResult = Literal["cancelled", "requested", "already_final", "not_found"]
+RetryResult = Literal["hurried", "requeued", "not_retryable", "not_found"]
+
+
+class Scope(Struct, frozen=True, kw_only=True):
+    """Whose rows may be touched: one tenant's, or one user's of it; tenant None means every tenant."""
+
+    tenant_id: str | None
+    user_id: int | None = None
+
+
+class JobFilter(Struct, frozen=True, kw_only=True):
+    """The filters of `GET /api/jobs`. Lists are alternatives; fields, tags and metadata must all hold."""
+
+    statuses: tuple[JobStatus, ...] = ()
+    types: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    user_ids: tuple[int, ...] = ()
+    metadata: Mapping[str, str] = {}
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+class Page(Struct, Generic[T], frozen=True):
+    """Rows of one page and the id to go on after; None on the last page."""
+
+    rows: list[T]
+    next_after: UUID | None
+
+
+class JobStore(Protocol):
+    """Jobs as users know them."""
+
+    async def insert(self, job: NewJob, actor: Actor) -> Inserted:
+        """Store one job durably; concurrent calls share a statement and a COMMIT.
+
+        Raises RejectedDataError for this job alone, LedgerUnavailableError (nothing stored),
+        OutcomeUnknownError.
+        """
+
+    async def insert_all(self, jobs: Sequence[NewJob], actor: Actor) -> list[Inserted]:
+        """Store all or none, in order. Raises as `insert`."""
+
+    async def get(self, scope: Scope, job_id: UUID) -> Job | None:
+        """The job, or None when the scope has no such job."""
+
+    async def find(self, scope: Scope, wanted: JobFilter, *, limit: int, after: UUID | None) -> Page[Job]:
+        """Newest first, strictly older than `after`. Raises QueryTooExpensiveError."""
+
+    async def attempts(self, job: Job) -> list[Mapping[str, object]]:
+        """Every attempt of the job, oldest first, in the shape REST shows."""
+
+    async def history(
+        self, scope: Scope, job_id: UUID, *, limit: int, after: UUID | None
+    ) -> Page[Mapping[str, object]]:
+        """Audit rows of the job, oldest first, in the shape REST shows."""
+
+    async def cancel(self, scope: Scope, job_id: UUID, actor: Actor) -> tuple[CancelResult, Position | None]:
+        """End a waiting job now, or ask a running one to stop."""
+
+    async def retry(self, scope: Scope, job_id: UUID, actor: Actor) -> tuple[RetryResult, Position | None]:
+        """Run a retrying job now, or requeue a dead-lettered one."""
+
+    async def positions(self, job_ids: Sequence[UUID]) -> list[Position]:
+        """Where these jobs belong in the dispatcher, one answer an id, `gone` when there is no row."""
+
+
+class AttemptStore(Protocol):
+    """Attempts as workers know them. Every write is fenced by the claim's token."""
+
+    async def claim(self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]]) -> list[Claimed]:
+        """Claim (job id, new token) pairs that the dispatcher suggested. An id that does not come back was
+        not claimable: resync it.
+        """
+
+    async def claim_ready(self, worker_id: str, queue: str, tokens: Sequence[UUID]) -> list[Claimed]:
+        """Claim up to one ready job a token straight from the ledger, in order: Redis is away."""
+
+    async def isolate(self, job_id: UUID, token: UUID) -> bool:
+        """Note that this attempt now has its worker to itself. False: the lease was lost."""
+
+    async def report_progress(
+        self, job_id: UUID, token: UUID, *, percent: float | None, note: str | None, cursor: bytes | None
+    ) -> bool:
+        """Store progress and cursor of a running attempt. False: the lease was lost."""
+
+    async def settle(self, worker_id: str, settlements: Sequence[Settlement]) -> list[Position]:
+        """End attempts, children inserted with them. One answer for each that still held its token, in no
+        order; children's positions are among them. One that is missing lost its lease: report, drop.
+        """
+
+    async def beat(self, beat: Beat) -> BeatAnswer:
+        """A sign of life, and three more visibility timeouts for each held attempt."""
+
+    async def leave(self, worker_id: str) -> None:
+        """The worker has stopped and holds nothing."""
+
+
+class Upkeep(Protocol):
+    """What the maintainer asks of the ledger. Each call is bounded by `limit` and may be repeated."""
+
+    async def lead(self, role: str, holder: str, *, for_ms: int) -> bool:
+        """Take or keep the leadership of a role; False when somebody else holds it."""
+
+    async def resign(self, role: str, holder: str) -> None:
+        """Give up the leadership of a role."""
+
+    async def reap(self, lost: Sequence[tuple[UUID, UUID]]) -> list[Position]:
+        """End these (job id, token) leases whose visibility timeout passed in the dispatcher, unless the
+        ledger has heard from their worker's attempt since. Answers for each id where it belongs now.
+        """
+
+    async def reap_expired(self, *, steady_ms: int, limit: int) -> list[Position]:
+        """End leases that ran out in the ledger. `steady_ms`: how long the ledger has been reachable without
+        a break; leases whose visibility timeout is longer than that are left until workers could beat.
+        """
+
+    async def reap_lost_workers(self, *, silent_ms: int, limit: int) -> list[Position]:
+        """End the leases of workers that have not beaten for `silent_ms`, and forget those without any."""
+
+    async def expire(self, *, limit: int) -> list[Position]:
+        """Waiting jobs past `expires_at` end as expired."""
+
+    async def waiting(self, queue: str, *, after: UUID | None, limit: int) -> list[Position]:
+        """Waiting and running jobs of a queue in id order: what a rebuild of the dispatcher copies."""
+
+    async def recently_ready(self, queue: str, *, within_ms: int, limit: int) -> list[Position]:
+        """Waiting jobs that became ready within the last `within_ms`: what a sweep compares."""
+
+    async def make_partitions(self) -> None:
+        """Make the audit's day partitions for the week ahead."""
+
+
+class QueueRecord(Struct, frozen=True, kw_only=True):
+    """A queue as the ledger has it; `version` grows with each change."""
+
+    name: str
+    settings: QueueSettings
+    paused: bool
+    version: int
+
+
+class QueueStore(Protocol):
+    """Queues and their settings."""
+
+    async def get(self, name: str) -> QueueRecord | None: ...
+
+    async def all(self) -> list[QueueRecord]: ...
+
+    async def put(self, name: str, settings: QueueSettings, actor: Actor) -> tuple[QueueRecord, bool]:
+        """Create or replace; True when it was created. `settings.paused` None leaves the state."""
+
+    async def delete(self, name: str, actor: Actor) -> bool:
+        """False when there is none. Raises QueueNotEmptyError."""
+
+    async def set_paused(self, name: str, paused: bool, actor: Actor) -> QueueRecord | None: ...
+
+
+class QueueFigures(Struct, frozen=True, kw_only=True):
+    """Counts of one queue at one instant. `waiting_by_tenant` sums pending, scheduled and retrying."""
+
+    pending: int
+    scheduled: int
+    retrying: int
+    running: int
+
+
+class LedgerFigures(Struct, frozen=True, kw_only=True):
+    """What only the ledger knows of a queue. Ages and sums in milliseconds, as of the ledger's clock."""
+
+    dead_letters: int
+    oldest_pending_age_ms: int | None
+    due_within_ms: Mapping[int, int]
+    running_elapsed_ms: int
+    workers: int
+    slots: int
+    busy: int
+    arrivals: int
+    completions: int
+    failures: int
+    service_ms: int
+
+
+class StatsQuery(Struct, frozen=True, kw_only=True):
+    start: datetime
+    end: datetime
+    queue: str | None = None
+    type: str | None = None
+
+
+class Reports(Protocol):
+    """Figures."""
+
+    async def ledger_figures(
+        self, queue: str, *, tenant_id: str | None, horizons_ms: Sequence[int]
+    ) -> LedgerFigures: ...
+
+    async def counts(self, queue: str, *, tenant_id: str | None) -> QueueFigures:
+        """Waiting and running counted in the ledger."""
+
+    async def stats(self, scope: Scope, query: StatsQuery) -> Mapping[str, object]:
+        """`GET /api/jobs/stats` in the shape REST shows (contract, section 10)."""
+
+
+class LetterFilter(Struct, frozen=True, kw_only=True):
+    """Filters of dead letters. `status` None means any. Ages count from `failed_at`."""
+
+    queue: str | None = None
+    type: str | None = None
+    error_classes: tuple[str, ...] = ()
+    fingerprint: str | None = None
+    status: Literal["dead", "requeued", "discarded"] | None = "dead"
+    older_than_ms: int | None = None
+    newer_than_ms: int | None = None
+
+
+class RedrivePreview(Struct, frozen=True, kw_only=True):
+    matched: int
+    sample: list[DeadLetterRecord]
+    digest: str
+
+
+class RedriveResult(Struct, frozen=True, kw_only=True):
+    requeued: int
+    skipped: int
+    remaining: int
+    positions: list[Position]
+
+
+class DigestUnknownError(LedgerError):
+    """There is no such preview, it is spent, or it was made for another tenant."""
+
+
+class DeadLetterStore(Protocol):
+    """Dead letters: read, requeue, discard, reconcile."""
+
+    async def get(self, scope: Scope, letter_id: UUID) -> DeadLetterRecord | None: ...
+
+    async def find(
+        self, scope: Scope, wanted: LetterFilter, *, limit: int, after: UUID | None
+    ) -> Page[DeadLetterRecord]: ...
+
+    async def requeue(
+        self, scope: Scope, letter_id: UUID, actor: Actor
+    ) -> tuple[Literal["requeued", "not_dead", "not_found"], Position | None]: ...
+
+    async def discard(
+        self, scope: Scope, letter_id: UUID, actor: Actor
+    ) -> Literal["discarded", "not_dead", "not_found"]: ...
+
+    async def preview(
+        self, scope: Scope, wanted: LetterFilter, *, max_redrives: int | None, batch_size: int
+    ) -> RedrivePreview:
+        """What an apply with the answered digest would move: `batch_size` letters at most, oldest first."""
+
+    async def redrive(
+        self,
+        scope: Scope,
+        wanted: LetterFilter,
+        actor: Actor,
+        *,
+        digest: str | None,
+        max_redrives: int | None,
+        batch_size: int,
+        reset_retries: bool,
+    ) -> RedriveResult:
+        """Requeue what the digest previewed, or what matches now. Raises DigestUnknownError."""
+
+
+class RetentionResult(Struct, frozen=True, kw_only=True):
+    completed: int
+    cancelled: int
+    expired: int
+    dead_letters: int
+    audit: int
+
+
+class RetentionStore(Protocol):
+    async def apply(self, scope: Scope, *, queue: str | None, dry_run: bool, actor: Actor) -> RetentionResult:
+        """Delete what is older than its queue's policy in bounded batches, each pruned job with an audit row.
+        A dry run only counts. With a tenant in the scope the audit itself is left alone.
+        """
+
+
+class Ledger(Protocol):
+    """PostgreSQL, by topic."""
+
+    jobs: JobStore
+    attempts: AttemptStore
+    upkeep: Upkeep
+    queues: QueueStore
+    dead_letters: DeadLetterStore
+    reports: Reports
+    retention: RetentionStore
+
+    async def ping(self) -> Mapping[str, object]:
+        """Versions and schema state for readiness. Raises LedgerUnavailableError."""
+
+    async def close(self) -> None: ...
+
+
+class OpenLedger(Protocol):
+    """Opens a ledger of its own connections, as the heartbeat thread needs it."""
+
+    def __call__(self, *, connections: int) -> AbstractAsyncContextManager[Ledger]: ...
+
+
+# ------------------------------------------------------------------------------------------ dispatcher
+
+
+class Ended(Struct, frozen=True):
+    """A claim to be released: its slot, its lease, and the worker time that its tenant is charged for."""
+
+    job_id: UUID
+    run_ms: int
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """The answer to one worker cycle. `claimed` pairs each id with the token that it was given.
+
+    `more`: ready ids were left; `due_in_ms`: when the next one falls due; `cold`: Redis knows nothing of the
+    queue (flushed, new), so claim from the ledger until a rebuild has run.
+    """
+
+    claimed: list[tuple[UUID, UUID]]
+    more: bool
+    due_in_ms: int | None
+    paused: bool
+    cold: bool
+
+
+class Dispatcher(Protocol):
+    """Redis: order, leases, wake-ups. Everything in it may be lost. All calls raise
+    DispatcherUnavailableError, and all may be repeated.
+    """
+
+    async def configure(self, record: QueueRecord) -> None:
+        """Copy a queue's settings and pause state."""
+
+    async def forget_queue(self, queue: str) -> None:
+        """Remove every key of a deleted queue."""
+
+    async def admit(self, queue: str, count: int, *, limit: int) -> int:
+        """Reserve places for `count` submissions in the queue; answers how many were granted (all or a
+        prefix). A place is taken by the push of its job or expires after some seconds.
+        """
+
+    async def push(self, positions: Sequence[Position], *, reserved: int = 0) -> None:
+        """Make Redis agree with the ledger's word on these jobs and wake a worker if any is ready.
+        `reserved`: how many admission places these submissions give back.
+        """
+
+    async def step(
+        self, queue: str, *, ended: Sequence[Ended], tokens: Sequence[UUID], lease_ms: int
+    ) -> Step:
+        """Release what ended, promote what is due, claim up to one id a token."""
+
+    async def wait_for_work(self, queues: Sequence[str], *, at_most_ms: int) -> str | None:
+        """Block until one of the queues is woken; None after `at_most_ms` (10 to 1,000)."""
+
+    async def beat(self, queue: str, held: Sequence[tuple[UUID, UUID, str, int]]) -> list[UUID]:
+        """Extend leases: (job id, token, tenant, visibility ms). A lost lease is made again. Answers the ids
+        that are asked to stop.
+        """
+
+    async def ask_to_stop(self, queue: str, job_id: UUID) -> None:
+        """A running job should stop: its worker hears of it at once or at its next beat."""
+
+    async def overdue(self, queue: str, *, limit: int) -> list[tuple[UUID, UUID]]:
+        """(job id, token) of leases whose visibility timeout has passed; each is put off for 5 s, so that a
+        reaper that dies leaves them to the next.
+        """
+
+    async def missing(self, positions: Sequence[Position]) -> list[Position]:
+        """Those of the given waiting jobs that Redis holds neither as ready, due nor leased."""
+
+    async def figures(self, queue: str, *, tenant_id: str | None) -> QueueFigures | None:
+        """Counts, a tenant's or all; None when Redis knows nothing of the queue."""
+
+    async def is_cold(self, queue: str) -> bool:
+        """Whether Redis has lost the queue and a rebuild is due."""
+
+    async def rebuild(self, record: QueueRecord, pages: AsyncIterator[Sequence[Position]]) -> int:
+        """Fill the queue from the ledger's pages and mark it warm; ids that no page named are dropped.
+        Answers how many were copied.
+        """
+
+    async def ping(self) -> Mapping[str, object]:
+        """Version and eviction policy for readiness."""
+
+    async def close(self) -> None: ...
