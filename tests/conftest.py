@@ -1,4 +1,4 @@
-"""Fixtures for all tests: real servers, one pair for a whole run, started when the first test asks for them."""
+"""Fixtures for all tests: real servers, one pair for a whole run, started when a test first asks for them."""
 
 from collections.abc import Iterator
 

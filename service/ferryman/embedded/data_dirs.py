@@ -13,7 +13,8 @@ _TEMPORARY_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (a fresh fol
 class DataDir:
     """A server's data directory.
 
-    The server's own account owns only the subfolder `name`; what lies beside it (log, passwords) stays the caller's.
+    The server's own account owns only the subfolder `name`; what lies beside it (log, passwords) stays the
+    caller's.
     Raises DataDirUnreachableError if that account cannot reach it.
     """
 
@@ -26,6 +27,13 @@ class DataDir:
             self.root = given.expanduser().absolute()
             self._prepare(self.root, name)
         self.own = self.root / name
+
+    def fresh_folder(self, name: str) -> Path:
+        """An empty folder beside `own` that belongs to the server's account, too."""
+        folder = self.root / name
+        shutil.rmtree(folder, ignore_errors=True)
+        self._make_folder(folder)
+        return folder
 
     def remove(self) -> None:
         """Removes a temporary directory; keeps a given one."""
@@ -56,14 +64,17 @@ class DataDir:
                 path.chmod(0o711)
         own = root / name
         if not own.exists():
-            own.mkdir(mode=0o700)
-            if self._account is not None:
-                self._account.take(own)
+            self._make_folder(own)
         if not can_enter(own, self._account):
             raise DataDirUnreachableError(
-                f"{own} cannot be used by {self._who()}: choose a data directory below one that everybody may enter, "
+                f"{own} cannot be used by {self._who()}: choose a data directory that everybody may reach, "
                 "such as /var/lib/ferryman, or run this as a plain user"
             )
+
+    def _make_folder(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700)
+        if self._account is not None:
+            self._account.take(folder)
 
     def _who(self) -> str:
         return (

@@ -34,7 +34,7 @@ class SqlError(EmbeddedServerError):
 
 
 def tail(log: Path, since: int = 0) -> str:
-    """The last lines of a log file from byte `since` on, for a message; a word in their place when there are none."""
+    """The last lines of a log file from byte `since` on, for a message; if there are none, it says so."""
     try:
         with log.open("rb") as file:
             file.seek(since)

@@ -23,10 +23,20 @@ def is_free(port: int) -> bool:
         return True
 
 
+def accepts(port: int) -> bool:
+    """Whether somebody listens on `port`."""
+    try:
+        with socket.create_connection((HOST, port), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
 def free_port() -> int:
     """A port that was free a moment ago; somebody else may still take it first.
 
-    It lies below the range from which outgoing connections take theirs, so that a restarted server finds it free.
+    It lies below the range from which outgoing connections take theirs, so that a restarted server finds it
+    free.
     """
     above = _ephemeral_start()
     for _ in range(_TRIES):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +16,11 @@ StopMode = Literal["fast", "immediate", "kill"]
 POLL_SECONDS = 0.02
 _GUARD_SECONDS = 5.0
 
-# A parent-death signal would not do: the kernel drops it when the child changes its user, and it fires when the
-# thread that started the child ends, as those of asyncio.to_thread do. A pipe knows only processes: its reading end
-# sees the end of file when the last holder of the writing end, our process, is gone. The server is in the guard's
-# process group, so no moment exists in which it runs unguarded; its own guard survives the first signal.
+# A parent-death signal would not do: the kernel drops it when the child changes its user, and it fires when
+# the thread that started the child ends, as those of asyncio.to_thread do. A pipe knows only processes: its
+# reading end sees the end of file when the last holder of the writing end, our process, is gone. The server
+# is in the guard's process group, so there is no moment in which it runs unguarded. The guard itself outlives
+# the first signal, and ends a server that does not heed it.
 _GUARD_SCRIPT = """
 trap '' HUP INT QUIT TERM
 if read -r released; then exit 0; fi
@@ -67,7 +69,7 @@ class ServerProcess:
         return True
 
     def stop(self, signals: Sequence[signal.Signals], patience: float) -> None:
-        """Sends each signal in turn until the server has ended, waiting `patience` seconds after each, then kills."""
+        """Sends one signal after the other until the server ends, `patience` seconds apart; then kills it."""
         for number in signals:
             self._server.send_signal(number)
             if self.wait(patience):
@@ -87,11 +89,9 @@ class ServerProcess:
 
     def _release_guard(self) -> None:
         assert self._guard.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # somebody else ended it
             self._guard.stdin.write(b"released\n")
-            self._guard.stdin.close()
-        except BrokenPipeError:
-            pass  # it was killed by somebody else: nothing to release
+        self._guard.stdin.close()
         try:
             self._guard.wait(_GUARD_SECONDS)
         except subprocess.TimeoutExpired:
@@ -142,7 +142,7 @@ def _start_server(
 
 
 def _children(pid: int) -> list[int]:
-    """The direct children of a process, where the kernel tells (Linux); else none, and they end by themselves."""
+    """The direct children of a process, where the kernel tells (Linux); elsewhere they end by themselves."""
     found: list[int] = []
     for listing in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -153,10 +153,8 @@ def _children(pid: int) -> list[int]:
 
 
 def _kill_quietly(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):  # it had ended already
         os.kill(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # it had ended already
 
 
 def _is_alive(pid: int) -> bool:

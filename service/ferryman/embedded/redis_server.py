@@ -28,9 +28,9 @@ _SIGNALS: dict[StopMode, tuple[signal.Signals, ...]] = {
 class EmbeddedRedis:
     """A Valkey server of this process: password, no eviction, and nothing on disk but its configuration.
 
-    `data_dir` takes configuration and log; None takes a temporary one, gone after `close`. `binary` is another
-    server's program (Redis 7 or later, Valkey). `settings` are lines of its configuration file. Port and password
-    stay the same over the life of the object; the content does not survive a stop.
+    `data_dir` takes configuration and log; None takes a temporary one, gone after `close`. `binary` is
+    another server's program (Redis 7 or later, Valkey). `settings` go by their names in its configuration
+    file. Port and password stay the same over the life of the object; the content does not survive a stop.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class EmbeddedRedis:
 
         Raises ServerStartError if it ends or does not answer within `timeout` seconds.
         """
-        if self.is_running:
+        if self.is_running and loopback.accepts(self.port):
             return
         self.kill()
         tries = _PORT_TRIES if self._port is None else 1
@@ -103,7 +103,7 @@ class EmbeddedRedis:
         return self._process is not None and self._process.is_running()
 
     def wait(self, timeout: float) -> bool:
-        """Waits until the server, killed by somebody else, has ended; False when `timeout` seconds pass first."""
+        """Waits for the end of a server that somebody else killed; False if `timeout` seconds pass first."""
         return self._process is None or self._process.wait(timeout)
 
     @property
@@ -115,7 +115,7 @@ class EmbeddedRedis:
 
     @property
     def port(self) -> int:
-        """The port on 127.0.0.1. Raises ServerNotRunningError if it is chosen by the first start, still to come."""
+        """The port on 127.0.0.1. Raises ServerNotRunningError if the first start is still to choose it."""
         if self._port is None:
             raise ServerNotRunningError("Redis has not been started: call start()")
         return self._port
