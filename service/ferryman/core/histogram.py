@@ -22,7 +22,7 @@ def bucket(duration_ms: int) -> int:
 
 
 def quantile(counts: Mapping[int, int], q: float) -> float | None:
-    """The `q` quantile (0–1) in milliseconds, linear inside its bucket; None when nothing was counted."""
+    """The `q` quantile (0 to 1) in milliseconds, linear inside its bucket; None when nothing was counted."""
     buckets = sorted((b, n) for b, n in counts.items() if n > 0)
     total = sum(n for _, n in buckets)
     if not total:

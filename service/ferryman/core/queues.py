@@ -168,7 +168,7 @@ def timeout_ms(
     return _first(given, by_type, (handler or HandlerSettings()).timeout_ms, settings.timeout_ms)
 
 
-def _first(*candidates: int | None | UnsetType) -> int:
+def _first(*candidates: int | UnsetType | None) -> int:
     return next(c for c in candidates if c is not None and c is not UNSET)
 
 
