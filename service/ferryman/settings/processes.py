@@ -1,0 +1,190 @@
+"""What each kind of process is set to, read and checked once at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ferryman.core.queues import QueueSettings
+from ferryman.settings import variables as v
+from ferryman.settings.environment import Environment, SettingsError, missing
+from ferryman.settings.queues_file import read_queues_file
+from ferryman.settings.variables import LogFormat, LogLevel
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 3_101
+DEFAULT_API_URL: Final = f"http://127.0.0.1:{DEFAULT_PORT}"
+DEFAULT_MAX_BODY_BYTES: Final = 1_048_576
+DEFAULT_GRACE_SECONDS: Final = 30.0
+DEFAULT_POOL_SIZE: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """`form` None: text on a terminal, else JSON."""
+
+    form: LogFormat | None
+    level: LogLevel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Where ledger and dispatcher are."""
+
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    pool_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySettings:
+    """How tokens are checked: exactly one of secret, public key and JWKS address is set."""
+
+    secret: str | None = field(repr=False)
+    public_key: str | None
+    jwks_url: str | None
+    issuer: str | None
+    audience: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """Of `ferryman api`. `queues` come from the queues file; None when there is none."""
+
+    stores: StoreSettings
+    identity: IdentitySettings
+    host: str
+    port: int
+    max_body_bytes: int
+    rate_per_second: float
+    rate_burst: int
+    grace_seconds: float
+    queues: Mapping[str, QueueSettings]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """Of `ferryman worker`."""
+
+    stores: StoreSettings
+    handlers: str | None
+    grace_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings:
+    """How the command line reaches the API. `secret` is there on a development machine only."""
+
+    url: str
+    token: str | None = field(repr=False)
+    secret: str | None = field(repr=False)
+    issuer: str | None
+    audience: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalServers:
+    """Programs of other servers than the embedded ones, for `dev` and `demo`."""
+
+    postgres_bin: Path | None
+    redis_bin: Path | None
+
+
+def log_settings(environment: Environment) -> LogSettings:
+    """Raises SettingsError, as all of these."""
+    return LogSettings(form=environment.get(v.LOG_FORMAT), level=environment.get(v.LOG_LEVEL) or "info")
+
+
+def store_settings(environment: Environment) -> StoreSettings:
+    return StoreSettings(
+        database_url=environment.require(v.DATABASE_URL),
+        redis_url=environment.require(v.REDIS_URL),
+        pool_size=environment.get(v.POOL_SIZE) or DEFAULT_POOL_SIZE,
+    )
+
+
+def identity_settings(environment: Environment) -> IdentitySettings:
+    keys = [k for k in (v.JWT_SECRET, v.JWT_PUBLIC_KEY, v.JWKS_URL) if environment.is_set(k)]
+    if not keys:
+        raise SettingsError(
+            "none of FERRYMAN_JWT_SECRET, FERRYMAN_JWT_PUBLIC_KEY and FERRYMAN_JWKS_URL is set",
+            "One of them says how tokens are checked: "
+            f"{v.JWT_SECRET.takes}, {v.JWT_PUBLIC_KEY.takes}, or {v.JWKS_URL.takes}.",
+            "Each has a _FILE twin that reads it from a file.",
+        )
+    if len(keys) > 1:
+        raise SettingsError(
+            f"{' and '.join(key.name for key in keys)} are both set",
+            "Tokens are checked in one way: unset one.",
+        )
+    return IdentitySettings(
+        secret=environment.get(v.JWT_SECRET),
+        public_key=environment.get(v.JWT_PUBLIC_KEY),
+        jwks_url=environment.get(v.JWKS_URL),
+        issuer=environment.get(v.JWT_ISSUER),
+        audience=environment.get(v.JWT_AUDIENCE),
+    )
+
+
+def api_settings(environment: Environment, *, host: str | None, port: int | None) -> ApiSettings:
+    """`host` and `port` are what the command line says; None leaves it to the environment."""
+    file = environment.get(v.QUEUES_FILE)
+    rate = environment.get(v.API_RATE_PER_SECOND) or 0.0
+    configured_port = environment.get(v.PORT)
+    return ApiSettings(
+        stores=store_settings(environment),
+        identity=identity_settings(environment),
+        host=host or environment.get(v.HOST) or DEFAULT_HOST,
+        port=_first(port, configured_port, DEFAULT_PORT),
+        max_body_bytes=environment.get(v.MAX_BODY_BYTES) or DEFAULT_MAX_BODY_BYTES,
+        rate_per_second=rate,
+        rate_burst=environment.get(v.API_RATE_BURST) or max(1, round(2 * rate)),
+        grace_seconds=grace_seconds(environment),
+        queues=read_queues_file(file) if file else {},
+    )
+
+
+def worker_settings(environment: Environment, *, handlers: str | None) -> WorkerSettings:
+    """`handlers` is what the command line says; None leaves it to the environment."""
+    return WorkerSettings(
+        stores=store_settings(environment),
+        handlers=handlers or environment.get(v.HANDLERS),
+        grace_seconds=grace_seconds(environment),
+    )
+
+
+def grace_seconds(environment: Environment) -> float:
+    given = environment.get(v.SHUTDOWN_GRACE_SECONDS)
+    return DEFAULT_GRACE_SECONDS if given is None else given
+
+
+def owner_database_url(environment: Environment) -> str:
+    """The address of the schema's owner, else the service's."""
+    return environment.get(v.OWNER_DATABASE_URL) or environment.require(v.DATABASE_URL)
+
+
+def access_settings(environment: Environment) -> AccessSettings:
+    return AccessSettings(
+        url=(environment.get(v.API_URL) or DEFAULT_API_URL).rstrip("/"),
+        token=environment.get(v.TOKEN),
+        secret=environment.get(v.JWT_SECRET),
+        issuer=environment.get(v.JWT_ISSUER),
+        audience=environment.get(v.JWT_AUDIENCE),
+    )
+
+
+def signing_settings(environment: Environment) -> IdentitySettings:
+    """What `ferryman token` signs with: the secret alone can. Raises SettingsError without one."""
+    if not environment.is_set(v.JWT_SECRET):
+        raise missing(v.JWT_SECRET)
+    return identity_settings(environment)
+
+
+def local_servers(environment: Environment) -> LocalServers:
+    return LocalServers(postgres_bin=environment.get(v.POSTGRES_BIN), redis_bin=environment.get(v.REDIS_BIN))
+
+
+def _first(*candidates: int | None) -> int:
+    return next(c for c in candidates if c is not None)

@@ -1,0 +1,195 @@
+"""Every FERRYMAN_* variable: its name, what it takes, and how its text is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, Literal, TypeVar
+from urllib.parse import urlsplit
+
+T_co = TypeVar("T_co", covariant=True)
+
+LogFormat = Literal["json", "text"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+MIN_SECRET_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Variable(Generic[T_co]):
+    """One variable. `read` raises ValueError; its message, if any, says what is wrong without the value."""
+
+    name: str
+    takes: str
+    read: Callable[[str], T_co]
+    secret: bool = False
+    hint: str = ""
+
+
+def _whole(lowest: int, highest: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,18}", text) or not lowest <= int(text) <= highest:
+            raise ValueError
+        return int(text)
+
+    return read
+
+
+def _number(lowest: float, highest: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not lowest <= float(text) <= highest:
+            raise ValueError
+        return float(text)
+
+    return read
+
+
+def _url(*schemes: str, host: bool = True) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        try:
+            parts = urlsplit(text)
+            _ = parts.port
+        except ValueError:
+            raise ValueError("this is no URL") from None
+        if parts.scheme not in schemes:
+            raise ValueError(f"it starts with {parts.scheme}://" if parts.scheme else "it has no scheme")
+        if host and parts.scheme != "unix" and not parts.netloc.rpartition("@")[2]:
+            raise ValueError("it names no host")
+        return text
+
+    return read
+
+
+def _secret(text: str) -> str:
+    if "-----BEGIN" in text or text.lstrip().startswith("{"):
+        raise ValueError("this is a key of another kind; FERRYMAN_JWT_PUBLIC_KEY takes public keys")
+    if len(text.encode()) < MIN_SECRET_BYTES:
+        raise ValueError(f"it has {len(text.encode())} bytes")
+    return text
+
+
+def _public_key(text: str) -> str:
+    if "-----BEGIN PUBLIC KEY-----" not in text and "-----BEGIN CERTIFICATE-----" not in text:
+        raise ValueError("there is no -----BEGIN PUBLIC KEY----- in it")
+    return text
+
+
+def _header_safe(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("it holds blanks or characters that a header cannot carry")
+    return text
+
+
+def _module(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", text):
+        raise ValueError
+    return text
+
+
+def _file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise ValueError("there is no such file")
+    return Path(text)
+
+
+def _executable(text: str) -> Path:
+    if not Path(text).exists():
+        raise ValueError("there is no such path")
+    return Path(text)
+
+
+def _log_format(text: str) -> LogFormat:
+    match text:
+        case "json" | "text":
+            return text
+        case _:
+            raise ValueError
+
+
+def _log_level(text: str) -> LogLevel:
+    match text:
+        case "debug" | "info" | "warning" | "error":
+            return text
+        case _:
+            raise ValueError
+
+
+def _filled(text: str) -> str:
+    return text
+
+
+_POSTGRES = "a PostgreSQL URL, for example postgresql://ferryman@db:5432/app"
+DATABASE_URL: Final = Variable(
+    "FERRYMAN_DATABASE_URL", _POSTGRES, _url("postgresql", "postgres", host=False), secret=True,
+    hint="Only trying it out? `ferryman dev` brings its own database.",
+)  # fmt: skip
+OWNER_DATABASE_URL: Final = Variable(
+    "FERRYMAN_OWNER_DATABASE_URL",
+    "a PostgreSQL URL of the role that owns the schema",
+    _url("postgresql", "postgres", host=False),
+    secret=True,
+)
+REDIS_URL: Final = Variable(
+    "FERRYMAN_REDIS_URL",
+    "a Redis URL, for example redis://:password@redis:6379/0, rediss://…, unix:///run/redis.sock or "
+    "redis+sentinel://host:26379,host:26379/master/0",
+    _url("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
+    secret=True,
+    hint="Only trying it out? `ferryman dev` brings its own Redis.",
+)
+JWT_SECRET: Final = Variable(
+    "FERRYMAN_JWT_SECRET", f"a secret of at least {MIN_SECRET_BYTES} bytes", _secret, secret=True,
+    hint="One way to make one: openssl rand -base64 48",
+)  # fmt: skip
+JWT_PUBLIC_KEY: Final = Variable("FERRYMAN_JWT_PUBLIC_KEY", "an RSA or EC public key in PEM", _public_key)
+JWKS_URL: Final = Variable(
+    "FERRYMAN_JWKS_URL", "the https:// address of a JSON Web Key Set", _url("https", "http")
+)
+JWT_ISSUER: Final = Variable("FERRYMAN_JWT_ISSUER", "the `iss` that tokens must carry", _filled)
+JWT_AUDIENCE: Final = Variable("FERRYMAN_JWT_AUDIENCE", "the `aud` that tokens must carry", _filled)
+HANDLERS: Final = Variable(
+    "FERRYMAN_HANDLERS", "the name of a module with a Registry, for example shop.jobs", _module
+)
+QUEUES_FILE: Final = Variable(
+    "FERRYMAN_QUEUES_FILE", "the path of a TOML or YAML file with queues.<name> tables", _file
+)
+API_URL: Final = Variable(
+    "FERRYMAN_API_URL", "the API's address, for example http://127.0.0.1:3101", _url("http", "https")
+)
+TOKEN: Final = Variable("FERRYMAN_TOKEN", "a bearer token (JWT)", _header_safe, secret=True)
+LOG_FORMAT: Final = Variable("FERRYMAN_LOG_FORMAT", "json or text", _log_format)
+LOG_LEVEL: Final = Variable("FERRYMAN_LOG_LEVEL", "debug, info, warning or error", _log_level)
+MAX_BODY_BYTES: Final = Variable(
+    "FERRYMAN_MAX_BODY_BYTES", "a whole number of bytes from 1024 to 104857600", _whole(1_024, 104_857_600)
+)
+HOST: Final = Variable("FERRYMAN_HOST", "the address to listen on, for example 0.0.0.0", _header_safe)
+PORT: Final = Variable("FERRYMAN_PORT", "a port, from 0 (any free one) to 65535", _whole(0, 65_535))
+SHUTDOWN_GRACE_SECONDS: Final = Variable(
+    "FERRYMAN_SHUTDOWN_GRACE_SECONDS", "seconds from 0 to 86400", _number(0, 86_400)
+)
+API_RATE_PER_SECOND: Final = Variable(
+    "FERRYMAN_API_RATE_PER_SECOND", "calls a second of one user, 0 for no limit", _number(0, 1_000_000)
+)
+API_RATE_BURST: Final = Variable(
+    "FERRYMAN_API_RATE_BURST", "calls that one user may make at once", _whole(0, 1_000_000)
+)
+POOL_SIZE: Final = Variable(
+    "FERRYMAN_POOL_SIZE", "PostgreSQL connections of one process, from 2 to 200", _whole(2, 200)
+)
+FAILPOINT: Final = Variable("FERRYMAN_FAILPOINT", "the name of a failpoint; for tests only", _filled)
+POSTGRES_BIN: Final = Variable(
+    "FERRYMAN_POSTGRES_BIN", "a folder with initdb, postgres and psql, for `ferryman dev`", _executable
+)
+REDIS_BIN: Final = Variable(
+    "FERRYMAN_REDIS_BIN", "the program of a Redis or Valkey server, for `ferryman dev`", _executable
+)
+
+ALL: Final[tuple[Variable[object], ...]] = (
+    DATABASE_URL, OWNER_DATABASE_URL, REDIS_URL,
+    JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL, JWT_ISSUER, JWT_AUDIENCE,
+    HANDLERS, QUEUES_FILE, API_URL, TOKEN, LOG_FORMAT, LOG_LEVEL, MAX_BODY_BYTES, HOST, PORT,
+    SHUTDOWN_GRACE_SECONDS, API_RATE_PER_SECOND, API_RATE_BURST, POOL_SIZE, FAILPOINT,
+    POSTGRES_BIN, REDIS_BIN,
+)  # fmt: skip
