@@ -1,6 +1,9 @@
 """Fixtures for all tests: real servers, one pair for a whole run, started when a test first asks for them."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +51,12 @@ def module_database(postgres: EmbeddedPostgres) -> Iterator[Database]:
 def redis_url(redis_server: EmbeddedRedis) -> str:
     """The address of a Redis that is empty at the start of each test."""
     return flushed(redis_server)
+
+
+@pytest.fixture
+def server_dir() -> Iterator[Path]:
+    """A directory for a server's data; not `tmp_path`, which root's server, run as `nobody`, cannot enter."""
+    directory = Path(tempfile.mkdtemp(prefix="ferryman-test-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)

@@ -215,7 +215,8 @@ class EmbeddedPostgres:
         raise ServerStartError(f"PostgreSQL did not start; the end of {self.log}:\n{said}")
 
     def _run_until_ready(self, programs: Path, port: int, timeout: float) -> bool:
-        wait_until(lambda: loopback.is_free(port), _PASSING_SECONDS)
+        # A port that we had before may still be held by what is left of our last server.
+        wait_until(lambda: port != self._port or loopback.is_free(port), _PASSING_SECONDS)
         settings = _DEFAULTS | self._settings | _FIXED | {"port": str(port)}
         options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
         command: list[str | Path] = [programs / "postgres", "-D", self._cluster.folder, *options]

@@ -17,6 +17,7 @@ from ferryman.embedded.secret_files import write_secret
 
 _FOLDER: Final = "redis"
 _PORT_TRIES = 5
+_PASSING_SECONDS = 2.0
 _PING_SECONDS = 1.0
 _SIGNALS: dict[StopMode, tuple[signal.Signals, ...]] = {
     "fast": (signal.SIGTERM,),
@@ -136,7 +137,7 @@ class EmbeddedRedis:
         return self._data.root / "redis.log"
 
     def _launch(self, port: int, timeout: float) -> bool:
-        wait_until(lambda: loopback.is_free(port), timeout=5.0)
+        wait_until(lambda: port != self._port or loopback.is_free(port), _PASSING_SECONDS)
         configuration = self._data.root / "redis.conf"
         write_secret(configuration, self._configuration(port))
         self._process = ServerProcess(
