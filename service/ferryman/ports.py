@@ -100,7 +100,8 @@ class DispatcherUnavailableError(Exception):
 # ---------------------------------------------------------------------------------------------- ledger
 
 CancelResult = Literal["cancelled", "requested", "already_final", "not_found"]
-RetryResult = Literal["hurried", "requeued", "not_retryable", "not_found"]
+RetryResult = Literal["hurried", "requeued", "not_retryable", "twin_unfinished", "not_found"]
+RequeueResult = Literal["requeued", "not_dead", "twin_unfinished", "not_found"]
 
 
 class Scope(Struct, frozen=True, kw_only=True):
@@ -161,7 +162,11 @@ class JobStore(Protocol):
         """End a waiting job now, or ask a running one to stop."""
 
     async def retry(self, scope: Scope, job_id: UUID, actor: Actor) -> tuple[RetryResult, Position | None]:
-        """Run a retrying job now, or requeue a dead-lettered one."""
+        """Run a retrying job now, or requeue a dead-lettered one.
+
+        `twin_unfinished`: an unfinished job holds the same unique key. Raises UnknownQueueError when the
+        queue of a dead-lettered job was deleted.
+        """
 
     async def positions(self, job_ids: Sequence[UUID]) -> list[Position]:
         """Where these jobs belong in the dispatcher, one answer an id, `gone` when there is no row."""
@@ -344,7 +349,8 @@ class DeadLetterStore(Protocol):
 
     async def requeue(
         self, scope: Scope, letter_id: UUID, actor: Actor
-    ) -> tuple[Literal["requeued", "not_dead", "not_found"], Position | None]: ...
+    ) -> tuple[RequeueResult, Position | None]:
+        """Requeue the job of a dead letter. Refusals and errors as in `JobStore.retry`."""
 
     async def discard(
         self, scope: Scope, letter_id: UUID, actor: Actor
@@ -365,8 +371,13 @@ class DeadLetterStore(Protocol):
         max_redrives: int | None,
         batch_size: int,
         reset_retries: bool,
+        rate_per_second: float | None = None,
     ) -> RedriveResult:
-        """Requeue what the digest previewed, or what matches now. Raises DigestUnknownError."""
+        """Requeue what the digest previewed, or what matches now; with a rate their starts are spread.
+
+        `reset_retries` False leaves the retry budget spent, so that each gets one attempt. Raises
+        DigestUnknownError.
+        """
 
 
 class RetentionResult(Struct, frozen=True, kw_only=True):
