@@ -315,9 +315,11 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ferryman_service') THEN
         CREATE ROLE ferryman_service NOLOGIN;
     END IF;
-EXCEPTION WHEN insufficient_privilege THEN
-    RAISE EXCEPTION 'the role ferryman_service does not exist and may not be created by %', current_user
-        USING HINT = 'Let an administrator run: CREATE ROLE ferryman_service NOLOGIN; then GRANT it to the service''s login role.';
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL; -- another database of this server was first
+    WHEN insufficient_privilege THEN
+        RAISE EXCEPTION 'the role ferryman_service does not exist and may not be created by %', current_user
+            USING HINT = 'Let an administrator run: CREATE ROLE ferryman_service NOLOGIN; then GRANT it to the service''s login role.';
 END $$;
 
 GRANT USAGE ON SCHEMA ferryman TO ferryman_service;
@@ -325,5 +327,6 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     ferryman.queues, ferryman.jobs, ferryman.dead_letter_jobs, ferryman.job_stats, ferryman.queue_totals,
     ferryman.workers, ferryman.leaders, ferryman.redrive_previews TO ferryman_service;
 GRANT SELECT, INSERT ON ferryman.job_audit TO ferryman_service;
+GRANT SELECT ON ferryman.schema_migrations TO ferryman_service;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ferryman FROM PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ferryman TO ferryman_service;

@@ -1,0 +1,267 @@
+"""Connections to PostgreSQL: a few held ones for the hot statements, others for reads.
+
+A connection is dialled when it is first needed and again after it broke, and is never reset between uses:
+nothing here changes session state, so the reset query that a general pool sends each time is spared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+
+from ferryman.ledger.failures import is_foreign, translate, translated
+from ferryman.ports import LedgerUnavailableError
+
+CONNECT_SECONDS: Final = 2.0
+WAIT_SECONDS: Final = 2.0
+COMMAND_SECONDS: Final = 5.0
+READ_STATEMENT_SECONDS: Final = 3.0
+SHARDS: Final = 64
+# After a failed dial everybody fails at once for this long, so that callers do not pile up behind it.
+_REFUSE_SECONDS: Final = 0.1
+_SYNC_REP_FUNCTION: Final = "SyncRepWaitForLSN"
+
+# Why: engine, section 5. Plans must not follow stale statistics, and must be made once.
+HOT_SETTINGS: Final[Mapping[str, str]] = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+READ_SETTINGS: Final[Mapping[str, str]] = {
+    "jit": "off",
+    "statement_timeout": f"{READ_STATEMENT_SECONDS:.0f}s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+_KEEPALIVE: Final = (
+    ("TCP_KEEPIDLE", 5),
+    ("TCP_KEEPINTVL", 2),
+    ("TCP_KEEPCNT", 3),
+    ("TCP_USER_TIMEOUT", 10_000),
+)
+
+
+class Held:
+    """A connection for the time of one `async with`. `shard` is its own row set in statistics."""
+
+    __slots__ = ("_connection", "shard", "unreplicated")
+
+    def __init__(self, connection: Any, shard: int) -> None:
+        self._connection = connection
+        self.shard = shard
+        # Set when the server warned that a COMMIT no longer waits for its synchronous standby.
+        self.unreplicated = False
+
+    async def fetch(self, sql: str, *args: Any, timeout: float | None = None) -> list[Any]:
+        """Every row. Raises what the driver raises."""
+        rows: list[Any] = await self._connection.fetch(sql, *args, timeout=timeout)
+        return rows
+
+    async def fetchrow(self, sql: str, *args: Any, timeout: float | None = None) -> Any:
+        """The first row or None. Raises what the driver raises."""
+        return await self._connection.fetchrow(sql, *args, timeout=timeout)
+
+    async def execute(self, sql: str, *args: Any, timeout: float | None = None) -> str:
+        """The command tag. Raises what the driver raises."""
+        tag: str = await self._connection.execute(sql, *args, timeout=timeout)
+        return tag
+
+    def transaction(self) -> Any:
+        """An `async with` block that commits at its end or rolls back."""
+        return self._connection.transaction()
+
+
+class _Slot:
+    """A place for one connection, which may be missing or broken."""
+
+    __slots__ = ("connection", "held", "index")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.connection: Any = None
+        self.held: Held | None = None
+
+    def note(self, _: Any, message: Any) -> None:
+        if self.held and getattr(message, "server_source_function", None) == _SYNC_REP_FUNCTION:
+            self.held.unreplicated = True
+
+    def drop(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+class Connections:
+    """At most `count` connections, the one used last first."""
+
+    def __init__(self, dial: Callable[[], Awaitable[Any]], *, count: int, shard: int) -> None:
+        self._dial = dial
+        self._slots = [_Slot(index) for index in range(count)]
+        self._free: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
+        for slot in reversed(self._slots):
+            self._free.put_nowait(slot)
+        self._shard = shard
+        self._refuse_until = 0.0
+        self._closed = False
+
+    @property
+    def count(self) -> int:
+        """How many connections there may be."""
+        return len(self._slots)
+
+    @asynccontextmanager
+    async def held(self, *, fresh: bool = False) -> AsyncIterator[Held]:
+        """A connection for the block; `fresh` dials a new one first.
+
+        Raises LedgerUnavailableError while none can be had, and then nothing was sent. Errors inside the
+        block pass through as they are; any but an answer of the server costs the connection.
+        """
+        slot = await self._take()
+        try:
+            if fresh:
+                slot.drop()
+            await self._provide(slot)
+            slot.held = Held(slot.connection, (self._shard + slot.index) % SHARDS)
+            try:
+                yield slot.held
+            except BaseException as error:
+                if not _is_answer(error):
+                    slot.drop()
+                raise
+            finally:
+                slot.held = None
+                if slot.connection is not None and slot.connection.is_in_transaction():
+                    slot.drop()
+        finally:
+            self._free.put_nowait(slot)
+
+    async def fetch(self, sql: str, *args: Any, timeout: float | None = None) -> list[Any]:
+        """Every row of one statement. Raises LedgerError."""
+        with translated():
+            async with self.held() as connection:
+                return await connection.fetch(sql, *args, timeout=timeout)
+
+    async def fetchrow(self, sql: str, *args: Any, timeout: float | None = None) -> Any:
+        """The first row of one statement, or None. Raises LedgerError."""
+        with translated():
+            async with self.held() as connection:
+                return await connection.fetchrow(sql, *args, timeout=timeout)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Held]:
+        """One transaction over the block. Raises LedgerError."""
+        with translated():
+            async with self.held() as connection, connection.transaction():
+                yield connection
+
+    async def close(self) -> None:
+        """Close every connection; uses under way lose theirs."""
+        self._closed = True
+        for slot in self._slots:
+            connection, slot.connection = slot.connection, None
+            if connection is not None:
+                with contextlib.suppress(Exception):
+                    await connection.close(timeout=CONNECT_SECONDS)
+
+    async def _take(self) -> _Slot:
+        if self._closed:
+            raise LedgerUnavailableError("the ledger is closed")
+        with contextlib.suppress(asyncio.QueueEmpty):
+            return self._free.get_nowait()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await self._free.get()
+        except TimeoutError:
+            raise LedgerUnavailableError("every connection to the ledger is busy") from None
+
+    async def _provide(self, slot: _Slot) -> None:
+        if slot.connection is not None and not slot.connection.is_closed():
+            return
+        slot.connection = None
+        clock = asyncio.get_running_loop().time
+        if clock() < self._refuse_until:
+            raise LedgerUnavailableError("the ledger cannot be reached")
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                slot.connection = await self._dial()
+        except Exception as error:
+            self._refuse_until = clock() + _REFUSE_SECONDS
+            if not is_foreign(error):
+                raise
+            raise LedgerUnavailableError(str(translate(error))) from error
+        slot.connection.add_log_listener(slot.note)
+
+
+class Pools:
+    """Every connection of one process or thread to one database.
+
+    `hot` holds `connections` of them with the planner settings of engine, section 5; `read` has
+    `readers` with a statement timeout. Behind a pooler in transaction mode (`pooler`) no statement is
+    prepared by name and no setting is sent at connect: there they come from ALTER ROLE.
+    `shard` (0 to 63) keeps this process's statistics rows apart from others'.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int = 3,
+        readers: int = 4,
+        shard: int = 0,
+        application_name: str = "ferryman",
+        pooler: bool = False,
+    ) -> None:
+        self._url = url
+        self._name = application_name
+        self._pooler = pooler
+        self.shard = shard % SHARDS
+        self.hot = Connections(lambda: self._dial(HOT_SETTINGS), count=connections, shard=shard)
+        self.read = Connections(lambda: self._dial(READ_SETTINGS), count=readers, shard=shard)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.hot.close()
+        await self.read.close()
+
+    async def _dial(self, settings: Mapping[str, str]) -> Any:
+        connection = await asyncpg.connect(
+            self._url,
+            timeout=CONNECT_SECONDS,
+            command_timeout=COMMAND_SECONDS,
+            statement_cache_size=0 if self._pooler else 200,
+            max_cached_statement_lifetime=0,
+            max_cacheable_statement_size=0,
+            server_settings={"application_name": self._name, **({} if self._pooler else settings)},
+        )
+        _keep_alive(connection)
+        return connection
+
+
+def _is_answer(error: BaseException) -> bool:
+    """Whether the server answered with an error and the connection is as good as before."""
+    return not isinstance(error, asyncio.CancelledError) and (
+        isinstance(error, asyncpg.PostgresError) or not is_foreign(error)
+    )
+
+
+def _keep_alive(connection: Any) -> None:
+    """Let the kernel notice a server that has gone without a word."""
+    # The driver shows its socket nowhere else; without it only the command timeout would notice.
+    raw = connection._transport.get_extra_info("socket")
+    if raw is None or raw.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE:
+        if hasattr(socket, option):
+            raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
