@@ -171,6 +171,11 @@ class JobStore(Protocol):
     async def positions(self, job_ids: Sequence[UUID]) -> list[Position]:
         """Where these jobs belong in the dispatcher, one answer an id, `gone` when there is no row."""
 
+    async def statuses(self, job_ids: Sequence[UUID]) -> Mapping[UUID, JobStatus]:
+        """The stored statuses of these jobs, whosever they are; an id without a row is left out. What held
+        requests are woken by, so one cheap statement.
+        """
+
 
 class AttemptStore(Protocol):
     """Attempts as workers know them. Every write is fenced by the claim's token."""
@@ -422,10 +427,14 @@ class OpenLedger(Protocol):
 
 
 class Ended(Struct, frozen=True):
-    """A claim to be released: its slot, its lease, and the worker time that its tenant is charged for."""
+    """A claim to be released: its slot, its lease, and the worker time that its tenant is charged for.
+
+    `token` is the fence: a claim that somebody else holds by now is left alone.
+    """
 
     job_id: UUID
     run_ms: int
+    token: UUID
 
 
 class Step(Struct, frozen=True, kw_only=True):
