@@ -51,15 +51,15 @@ class Reaper(Periodic):
             overdue = await self._dispatcher.overdue(queue, limit=BATCH)
         except DispatcherUnavailableError:
             return 0  # the ledger's own leases and the workers' beats cover this
-        failpoints.reach("maintainer.after_overdue")
         if not overdue:
             return 0
+        failpoints.reach("maintainer.after_overdue")
         return await self._resync(await self._ledger.upkeep.reap(overdue))
 
     async def _resync(self, positions: list[Position]) -> int:
-        failpoints.reach("maintainer.after_reap")
         if not positions:
             return 0
+        failpoints.reach("maintainer.after_reap")
         self._metrics.count(names.REAPED_TOTAL, len(positions))
         log.info(names.LEASES_REAPED, extra={"jobs": len(positions)})
         try:

@@ -45,9 +45,9 @@ class Expirer(Periodic):
     async def run_once(self) -> int:
         """One batch. Answers how many jobs expired."""
         expired = await self._ledger.upkeep.expire(limit=BATCH)
-        failpoints.reach("maintainer.after_expire")
         if not expired:
             return 0
+        failpoints.reach("maintainer.after_expire")
         log.info(names.JOBS_EXPIRED, extra={"jobs": len(expired)})
         try:
             await self._dispatcher.push(expired)
