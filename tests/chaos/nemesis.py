@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 from collections import Counter
@@ -107,7 +108,6 @@ class Nemesis:
 
 
 async def _run(fault: Callable[[], Awaitable[None]]) -> None:
-    try:
+    # Where two faults meet, the second may find its victim gone already.
+    with contextlib.suppress(redis.RedisError, OSError):
         await fault()
-    except (redis.RedisError, OSError):
-        pass  # two faults met: the second found its victim gone already
