@@ -33,7 +33,7 @@ check: $(READY) ## Check format, lint, types, who may import whom, and the unit 
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy service/ferryman tests/support $(wildcard operator/ferryman_operator)
-	$(RUN)/lint-imports
+	$(RUN)/lint-imports --no-logo
 	$(PYTEST) tests/unit -q
 
 format: $(READY) ## Put the sources into the format that check wants

@@ -334,10 +334,12 @@ def test_plain_users_servers_run_as_themselves(server_dir: Path) -> None:
 
 
 @as_root
-def test_programs_that_nobody_can_reach_are_copied(server_dir: Path) -> None:
+def test_programs_that_nobody_can_reach_are_copied(server_dir: Path, request: pytest.FixtureRequest) -> None:
     wheel = find_postgres(None).parents[1]
     hidden = server_dir / "hidden"
     hidden.mkdir(mode=0o700)
+    usual_umask = os.umask(0o077)
+    request.addfinalizer(lambda: os.umask(usual_umask))
     for folder in (wheel, wheel.with_name(f"{wheel.name}.libs")):
         shutil.copytree(folder, hidden / folder.name, symlinks=True)
     with EmbeddedPostgres(server_dir / "data", bin_dir=hidden / wheel.name / "pginstall" / "bin") as server:

