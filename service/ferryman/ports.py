@@ -180,13 +180,19 @@ class JobStore(Protocol):
 class AttemptStore(Protocol):
     """Attempts as workers know them. Every write is fenced by the claim's token."""
 
-    async def claim(self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]]) -> list[Claimed]:
-        """Claim (job id, new token) pairs that the dispatcher suggested. An id that does not come back was
-        not claimable: resync it.
+    async def claim(
+        self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, types: Sequence[str]
+    ) -> list[Claimed]:
+        """Claim (job id, new token) pairs that the dispatcher suggested, of these types only: a type that the
+        worker does not know waits untouched. An id that does not come back was not claimable: resync it.
         """
 
-    async def claim_ready(self, worker_id: str, queue: str, tokens: Sequence[UUID]) -> list[Claimed]:
-        """Claim up to one ready job a token straight from the ledger, in order: Redis is away."""
+    async def claim_ready(
+        self, worker_id: str, queue: str, tokens: Sequence[UUID], *, types: Sequence[str]
+    ) -> list[Claimed]:
+        """Claim up to one ready job a token straight from the ledger, in order, of these types only: Redis is
+        away.
+        """
 
     async def isolate(self, job_id: UUID, token: UUID) -> bool:
         """Note that this attempt now has its worker to itself. False: the lease was lost."""
@@ -511,3 +517,9 @@ class Dispatcher(Protocol):
         """Version and eviction policy for readiness."""
 
     async def close(self) -> None: ...
+
+
+class OpenDispatcher(Protocol):
+    """Opens a dispatcher of its own connections, as the heartbeat thread needs it."""
+
+    def __call__(self) -> AbstractAsyncContextManager[Dispatcher]: ...
