@@ -38,11 +38,10 @@ HOT_SETTINGS: Final[Mapping[str, str]] = {
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "10s",
 }
+# Pages of a list walk their index in its order and stop: a sort of a tenant's whole rows must not win.
 READ_SETTINGS: Final[Mapping[str, str]] = {
-    "jit": "off",
+    **HOT_SETTINGS,
     "statement_timeout": f"{READ_STATEMENT_SECONDS:.0f}s",
-    "lock_timeout": "2s",
-    "idle_in_transaction_session_timeout": "10s",
 }
 _KEEPALIVE: Final = (
     ("TCP_KEEPIDLE", 5),
