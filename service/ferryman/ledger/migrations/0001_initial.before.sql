@@ -28,6 +28,11 @@ RETURN width_bucket(ms - 1, ARRAY[
     2184164, 3276246, 4914369, 7371553, 11057330, 16585995, 24878992, 37318489, 55977733, 83966600
 ]::bigint[])::smallint;
 
+-- An instant as REST writes it.
+CREATE FUNCTION ferryman.rfc3339(at timestamptz) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+
 CREATE TABLE ferryman.queues (
     name varchar(100) PRIMARY KEY,
     settings jsonb NOT NULL,
@@ -82,7 +87,9 @@ CREATE TABLE ferryman.jobs (
     failed_attempts jsonb NOT NULL DEFAULT '[]', -- one entry an attempt that did not complete, oldest first
     cursor jsonb,                               -- what the handler keeps between attempts
     input_data jsonb NOT NULL DEFAULT '{}',
-    output_data jsonb
+    output_data jsonb,
+    -- So that the token alone fences: it matches while the attempt runs, and never else.
+    CONSTRAINT token_while_running CHECK ((status = 'running') = (claim_token IS NOT NULL))
 ) WITH (
     fillfactor = 80,
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000,
@@ -92,7 +99,7 @@ CREATE TABLE ferryman.jobs (
 CREATE INDEX jobs_by_tenant ON ferryman.jobs (tenant_id, id);
 CREATE INDEX jobs_by_user ON ferryman.jobs (tenant_id, user_id, id);
 CREATE INDEX jobs_ready ON ferryman.jobs (queue_name, priority DESC, ready_since) WHERE status = 'pending';
-CREATE INDEX jobs_waiting ON ferryman.jobs (queue_name, ready_since, id) WHERE status = 'pending';
+CREATE INDEX jobs_unfinished ON ferryman.jobs (queue_name, id) WHERE status IN ('pending', 'running');
 CREATE INDEX jobs_leased ON ferryman.jobs (lease_until) WHERE status = 'running';
 CREATE INDEX jobs_expiring ON ferryman.jobs (expires_at) WHERE status = 'pending' AND expires_at IS NOT NULL;
 CREATE UNIQUE INDEX jobs_unique_key ON ferryman.jobs (tenant_id, type, unique_key)
