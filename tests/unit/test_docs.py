@@ -1,0 +1,28 @@
+"""The pages in docs/ that repeat what the code says, held equal to it."""
+
+from pathlib import Path
+
+from ferryman.core.status import STATS_OUTCOMES, TRANSITIONS, Action
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_the_page_of_states_is_the_transition_table() -> None:
+    documented = {}
+    for line in (DOCS / "states.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and cells[0] in set(Action):
+            documented[cells[0]] = (_statuses(cells[1]), _statuses(cells[2]), cells[4])
+    in_code = {
+        str(action): (
+            {before and str(before) for before, _ in pairs},
+            {after and str(after) for _, after in pairs},
+            STATS_OUTCOMES.get(action, "–"),  # noqa: RUF001 - the dash of an empty cell
+        )
+        for action, pairs in TRANSITIONS.items()
+    }
+    assert documented == in_code
+
+
+def _statuses(cell: str) -> set[str | None]:
+    return {None if word == "–" else word for word in cell.split(", ")}  # noqa: RUF001
