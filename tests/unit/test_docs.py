@@ -17,7 +17,7 @@ def test_the_page_of_states_is_the_transition_table() -> None:
         str(action): (
             {before and str(before) for before, _ in pairs},
             {after and str(after) for _, after in pairs},
-            STATS_OUTCOMES.get(action, "–"),  # noqa: RUF001 - the dash of an empty cell
+            STATS_OUTCOMES.get(action, "–"),
         )
         for action, pairs in TRANSITIONS.items()
     }
@@ -25,4 +25,4 @@ def test_the_page_of_states_is_the_transition_table() -> None:
 
 
 def _statuses(cell: str) -> set[str | None]:
-    return {None if word == "–" else word for word in cell.split(", ")}  # noqa: RUF001
+    return {None if word == "–" else word for word in cell.split(", ")}
