@@ -1,0 +1,86 @@
+"""Whether a queue takes another job: asked of Redis in batches, of the ledger's count when Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from msgspec import Struct
+
+from ferryman.lifecycle.batching import Batcher
+from ferryman.lifecycle.dispatching import DispatcherLink
+from ferryman.ports import Clock, Dice, Ledger, QueueFullError, QueueRecord
+
+_COUNT_SECONDS: Final = 1.0
+_BATCH: Final = 500
+_RETRY_AFTER_MS: Final = (1_000, 5_000)
+
+
+class _Count(Struct):
+    """How many waited when the ledger was asked, and how many were let in since."""
+
+    waiting: int
+    read_at: float
+    added: int = 0
+
+
+class Admission:
+    """Keeps each queue at `maxSize` + `maxBacklog` waiting jobs."""
+
+    def __init__(self, ledger: Ledger, link: DispatcherLink, clock: Clock, dice: Dice) -> None:
+        self._ledger = ledger
+        self._link = link
+        self._clock = clock
+        self._dice = dice
+        self._desks: dict[str, Batcher[tuple[int, QueueRecord], int | None]] = {}
+        self._counts: dict[str, _Count] = {}
+        self._reading: dict[str, asyncio.Lock] = {}
+
+    async def reserve(self, record: QueueRecord, places: int) -> int:
+        """Let `places` jobs in, all or none; answers how many places the dispatcher now keeps for them, to
+        be given back with their push. Raises QueueFullError.
+        """
+        desk = self._desks.get(record.name)
+        if desk is None:
+            desk = self._desks[record.name] = Batcher(self._ask, at_most=_BATCH)
+        reserved = await desk.add((places, record)) if self._link.is_up else None
+        if reserved is None:
+            await self._ask_ledger(record, places)
+            return 0
+        if not reserved:
+            raise self._full(record)
+        return reserved
+
+    async def _ask(self, batch: list[tuple[int, QueueRecord]]) -> list[int | None]:
+        """One answer a submission: its places, 0 when the queue is full, None when Redis does not say."""
+        wanted, record = sum(places for places, _ in batch), batch[-1][1]
+        granted = await self._link.call(
+            lambda dispatcher: dispatcher.admit(record.name, wanted, limit=record.settings.max_waiting)
+        )
+        if granted is None:
+            return [None] * len(batch)
+        answers: list[int | None] = []
+        for places, _ in batch:
+            answers.append(places if places <= granted else 0)
+            granted -= answers[-1] or 0
+        await self._link.give_back(record.name, "", granted)
+        return answers
+
+    async def _ask_ledger(self, record: QueueRecord, places: int) -> None:
+        async with self._reading.setdefault(record.name, asyncio.Lock()):
+            count = self._counts.get(record.name)
+            if count is None or self._clock.monotonic() - count.read_at >= _COUNT_SECONDS:
+                figures = await self._ledger.reports.counts(record.name, tenant_id=None)
+                waiting = figures.pending + figures.scheduled + figures.retrying
+                count = self._counts[record.name] = _Count(waiting, self._clock.monotonic())
+            if count.waiting + count.added + places > record.settings.max_waiting:
+                raise self._full(record)
+            count.added += places
+
+    def _full(self, record: QueueRecord) -> QueueFullError:
+        shortest, longest = _RETRY_AFTER_MS
+        return QueueFullError(
+            record.name,
+            limit=record.settings.max_waiting,
+            retry_after_ms=round(shortest + (longest - shortest) * self._dice()),
+        )

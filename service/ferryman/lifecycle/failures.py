@@ -1,0 +1,48 @@
+"""What may be answered to a question about a job, beside the ports' own errors."""
+
+from __future__ import annotations
+
+from ferryman.core.status import JobStatus
+
+
+class LifecycleError(Exception):
+    """Base of what `lifecycle` raises. Messages are fit for the one who asked."""
+
+
+class NotFoundError(LifecycleError):
+    """There is no such thing, or it is not the asker's."""
+
+
+class AlreadyFinalError(LifecycleError):
+    """The job has ended, so it cannot be cancelled."""
+
+
+class NotRetryableError(LifecycleError):
+    """The job is neither retrying nor a dead letter."""
+
+
+class TwinUnfinishedError(LifecycleError):
+    """An unfinished job holds the unique key of the one that should run again."""
+
+
+class NotDeadError(LifecycleError):
+    """The letter was requeued or discarded before."""
+
+
+class BuiltInQueueError(LifecycleError):
+    """One of the three queues that always exist."""
+
+
+class TooManyWaitsError(LifecycleError):
+    """The tenant holds as many requests open as it may."""
+
+
+def not_found(what: str) -> NotFoundError:
+    """The one sentence for what is not there and for what is somebody else's."""
+    return NotFoundError(f"there is no such {what}")
+
+
+def already_final(status: JobStatus | None) -> AlreadyFinalError:
+    return AlreadyFinalError(
+        f"the job has ended{f' as {status}' if status else ''}; nothing is left to cancel"
+    )

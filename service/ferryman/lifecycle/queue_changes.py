@@ -1,0 +1,66 @@
+"""Queues as people and the operator set them."""
+
+from __future__ import annotations
+
+from ferryman.auth.policy import Call, Ownership
+from ferryman.core.job import Actor
+from ferryman.core.queues import BUILT_IN, QueueSettings
+from ferryman.lifecycle.asker import Asker
+from ferryman.lifecycle.dispatching import DispatcherLink
+from ferryman.lifecycle.failures import BuiltInQueueError, not_found
+from ferryman.lifecycle.queue_directory import QueueDirectory
+from ferryman.ports import Ledger, QueueRecord
+
+
+class Queues:
+    """Reads and changes. What the dispatcher missed of a change, its next rebuild copies."""
+
+    def __init__(self, ledger: Ledger, directory: QueueDirectory, link: DispatcherLink) -> None:
+        self._ledger = ledger
+        self._directory = directory
+        self._link = link
+
+    async def all(self, asker: Asker) -> list[QueueRecord]:
+        """Every queue by name."""
+        asker.actor(Call.QUEUE_READ, Ownership.ALL)
+        return await self._ledger.queues.all()
+
+    async def get(self, asker: Asker, name: str) -> QueueRecord:
+        """One queue. Raises NotFoundError."""
+        asker.actor(Call.QUEUE_READ, Ownership.ALL)
+        record = await self._ledger.queues.get(name)
+        if record is None:
+            raise not_found("queue")
+        return record
+
+    async def put(self, asker: Asker, name: str, settings: QueueSettings) -> tuple[QueueRecord, bool]:
+        """Create or replace; True when it was created."""
+        record, created = await self._ledger.queues.put(name, settings, _name(asker))
+        await self._changed(record)
+        return record, created
+
+    async def set_paused(self, asker: Asker, name: str, paused: bool) -> QueueRecord:
+        """Stop or resume claims. Raises NotFoundError."""
+        record = await self._ledger.queues.set_paused(name, paused, _name(asker))
+        if record is None:
+            raise not_found("queue")
+        await self._changed(record)
+        return record
+
+    async def delete(self, asker: Asker, name: str) -> None:
+        """Raises BuiltInQueueError, QueueNotEmptyError, NotFoundError."""
+        actor = _name(asker)
+        if name in BUILT_IN:
+            raise BuiltInQueueError(f"{name} is one of the three queues that always exist")
+        if not await self._ledger.queues.delete(name, actor):
+            raise not_found("queue")
+        self._directory.forget(name)
+        await self._link.call(lambda dispatcher: dispatcher.forget_queue(name))
+
+    async def _changed(self, record: QueueRecord) -> None:
+        self._directory.forget(record.name)
+        await self._link.call(lambda dispatcher: dispatcher.configure(record))
+
+
+def _name(asker: Asker) -> Actor:
+    return asker.actor(Call.QUEUE_CHANGE, Ownership.ALL)
