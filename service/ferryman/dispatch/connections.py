@@ -1,0 +1,86 @@
+"""Clients of redis-py out of one address: `redis://`, `rediss://`, `unix://` or `sentinel://`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import parse_url
+from redis.asyncio.sentinel import Sentinel
+
+SENTINEL_FORM: Final = "sentinel://[[user]:password@]host[:port][,host[:port]...]/service[/db]"
+_SENTINEL_PORT: Final = 26379
+_CONNECT_S: Final = 1.0
+
+
+class RedisAddressError(ValueError):
+    """The address of Redis cannot be understood. The message does not repeat it: it may hold a password."""
+
+
+def open_client(url: str, *, connections: int, timeout_s: float) -> Redis:
+    """A client that has not connected yet: answers in bytes, each with a timeout, and no retries of its own.
+
+    `sentinel://[[user]:password@]host[:port][,host[:port]...]/service[/db]` asks these sentinels for the
+    master; `?sentinel_username=`, `?sentinel_password=` are for the sentinels, `?ssl=true` for all of them.
+    Raises RedisAddressError.
+    """
+    options: dict[str, Any] = {
+        "max_connections": connections,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(_CONNECT_S, timeout_s),
+        "socket_keepalive": True,
+        "decode_responses": False,
+        "protocol": 2,
+        "lib_name": None,
+        "lib_version": None,
+    }
+    try:
+        if url.startswith("sentinel://"):
+            return _by_sentinel(urlsplit(url), options)
+        given = parse_url(url)
+        if given.get("path"):
+            del options["socket_keepalive"]
+        return Redis.from_pool(ConnectionPool(**{**given, **options}))
+    except (ValueError, TypeError):
+        # Without the cause: its text may hold a piece of the password.
+        raise RedisAddressError(
+            f"not an address of Redis: redis://, rediss://, unix:// or {SENTINEL_FORM}"
+        ) from None
+
+
+def _by_sentinel(url: SplitResult, options: dict[str, Any]) -> Redis:
+    credentials, _, hosts = url.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    service, _, db = url.path.strip("/").partition("/")
+    query = {name: values[0] for name, values in parse_qs(url.query, strict_parsing=bool(url.query)).items()}
+    known = {"sentinel_username", "sentinel_password", "ssl"}
+    if not service or not hosts or not query.keys() <= known:
+        raise ValueError("no service, no host or an unknown option")
+    encrypted: dict[str, Any] = {"ssl": True} if query.get("ssl") == "true" else {}
+    sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
+        [_host_and_port(host) for host in hosts.split(",")],
+        sentinel_kwargs={
+            "socket_timeout": options["socket_connect_timeout"],
+            "socket_connect_timeout": options["socket_connect_timeout"],
+            "username": query.get("sentinel_username"),
+            "password": query.get("sentinel_password"),
+            **encrypted,
+        },
+    )
+    client: Redis = sentinels.master_for(
+        service,
+        username=unquote(user) or None,
+        password=unquote(password) or None,
+        db=int(db or 0),
+        **encrypted,
+        **options,
+    )
+    return client
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError("a sentinel without a host")
+    return parts.hostname, parts.port or _SENTINEL_PORT

@@ -1,0 +1,235 @@
+-- Put in front of every script: the keys of one queue and what several scripts do with them.
+--
+-- KEYS[1] is the queue's prefix `fm:{<queue>}`; all further keys are derived from it under the same hash tag.
+-- Job ids and claim tokens are 16 raw bytes; many of them come as one string, end to end.
+--
+--   :t:<tenant>  zset   ready ids by score
+--   :ring        zset   tenants with ready ids that may run, by virtual key = virtual time - credit of the head
+--   :vt          zset   tenants by virtual time, in worker-milliseconds / weight; every tenant of the ring is in it
+--   :due         zset   ids that wait for their time, by Redis time in milliseconds
+--   :job         hash   id of :due -> flag (s scheduled, r retrying), score, "|", tenant
+--   :lease       zset   running ids by the end of their lease, Redis time in milliseconds
+--   :own         hash   id of :lease -> token, milliseconds charged at the claim, ":", tenant
+--   :infl        hash   tenant -> running ids, none at 0
+--   :count       hash   "ready:", "scheduled:", "retrying:" + tenant -> waiting ids, none at 0; totals under ""
+--   :wake        zset   at most one member: there is work
+--   :resv        hash   second of expiry -> reserved places
+--   :cancel      set    running ids that are asked to stop
+--   :meta        hash   epoch (missing = cold), version, paused, aging, max_concurrency, tenant_max, weight, run_ms
+--   :seen        set    while a rebuild runs: its generation, and the ids that were named since it began
+--
+-- An id is in one place only: ready, due or leased. Every script keeps that, and the counts, by itself.
+
+local prefix = KEYS[1]
+local RING, VT, DUE, JOB = prefix .. ':ring', prefix .. ':vt', prefix .. ':due', prefix .. ':job'
+local LEASE, OWN, INFL = prefix .. ':lease', prefix .. ':own', prefix .. ':infl'
+local COUNT, WAKE, RESV = prefix .. ':count', prefix .. ':wake', prefix .. ':resv'
+local CANCEL, META, SEEN = prefix .. ':cancel', prefix .. ':meta', prefix .. ':seen'
+
+local call = redis.call
+local floor, max, min = math.floor, math.max, math.min
+local sub = string.sub
+
+local PROMOTED_AT_ONCE = 200
+local FORGOTTEN_AT_ONCE = 100
+local SOON_MS = 1000
+local REBUILD_IDLE_MS = 60000 -- a rebuild that does nothing for so long is over
+
+local function ready_key(tenant)
+  return prefix .. ':t:' .. tenant
+end
+
+local function clock()
+  local time = call('TIME')
+  return time[1] * 1000 + floor(time[2] / 1000)
+end
+
+-- The 16-byte pieces of a string.
+local function pieces(joined)
+  local list = {}
+  for at = 1, #joined, 16 do
+    list[#list + 1] = sub(joined, at, at + 15)
+  end
+  return list
+end
+
+local rules
+do
+  local meta = call('HMGET', META, 'epoch', 'paused', 'aging', 'max_concurrency', 'tenant_max', 'weight', 'run_ms')
+  rules = {
+    cold = not meta[1],
+    paused = meta[2] == '1',
+    aging = tonumber(meta[3] or 60000),
+    max_concurrency = tonumber(meta[4] or 0),
+    tenant_max = tonumber(meta[5] or 0),
+    weight = tonumber(meta[6] or 1),
+    run_ms = tonumber(meta[7] or 1),
+  }
+end
+
+local function count(field, tenant, by)
+  call('HINCRBY', COUNT, field .. ':', by)
+  if call('HINCRBY', COUNT, field .. ':' .. tenant, by) <= 0 then
+    call('HDEL', COUNT, field .. ':' .. tenant)
+  end
+end
+
+local function count_running(tenant, by)
+  if call('HINCRBY', INFL, tenant, by) <= 0 then
+    call('HDEL', INFL, tenant)
+  end
+end
+
+-- How many more ids of the tenant may run.
+local function room_of(tenant)
+  if rules.tenant_max == 0 then
+    return math.huge
+  end
+  return rules.tenant_max - (call('HGET', INFL, tenant) or 0)
+end
+
+-- What the priority in a score's fraction is worth, in worker-milliseconds (core.priority.priority_of).
+local function credit(score)
+  return floor((score - floor(score)) * 128) * rules.aging
+end
+
+-- The smallest virtual time in the ring: where a tenant starts that was not waiting. Who lies below it and is not
+-- in the ring would start there too, and is forgotten.
+local function least()
+  local time = 0
+  for _ = 1, FORGOTTEN_AT_ONCE do
+    local first = call('ZRANGE', VT, 0, 0, 'WITHSCORES')
+    if not first[1] then
+      return 0
+    end
+    time = tonumber(first[2])
+    if call('ZSCORE', RING, first[1]) then
+      break
+    end
+    call('ZREM', VT, first[1])
+  end
+  return time
+end
+
+local function virtual_time(tenant)
+  return tonumber(call('ZSCORE', VT, tenant) or 0)
+end
+
+-- Put a tenant into the ring where it belongs, or take it out.
+local function enroll(tenant)
+  local head = call('ZRANGE', ready_key(tenant), 0, 0, 'WITHSCORES')
+  if not head[1] or room_of(tenant) <= 0 then
+    call('ZREM', RING, tenant)
+    return
+  end
+  local time = virtual_time(tenant)
+  if not call('ZSCORE', RING, tenant) then
+    time = max(time, least())
+    call('ZADD', VT, time, tenant)
+  end
+  call('ZADD', RING, time - credit(tonumber(head[2])), tenant)
+end
+
+-- Tenants whose place in the ring may have changed; `enroll_touched` once at the end of a script.
+local touched = {}
+
+local function enroll_touched()
+  for tenant in pairs(touched) do
+    enroll(tenant)
+  end
+  touched = {}
+end
+
+local function add_ready(id, tenant, score)
+  if call('ZADD', ready_key(tenant), score, id) == 1 then
+    count('ready', tenant, 1)
+  end
+  touched[tenant] = true
+end
+
+local function remove_ready(id, tenant)
+  if call('ZREM', ready_key(tenant), id) == 1 then
+    count('ready', tenant, -1)
+    touched[tenant] = true
+    return true
+  end
+  return false
+end
+
+local WAITS = { s = 'scheduled', r = 'retrying' }
+
+-- flag, score (a string), tenant of an entry in :job.
+local function parse_due(entry)
+  local bar = string.find(entry, '|', 2, true)
+  return sub(entry, 1, 1), sub(entry, 2, bar - 1), sub(entry, bar + 1)
+end
+
+local function add_due(id, tenant, score, flag, at_ms)
+  call('ZADD', DUE, at_ms, id)
+  call('HSET', JOB, id, flag .. string.format('%.17g', score) .. '|' .. tenant)
+  count(WAITS[flag], tenant, 1)
+end
+
+local function remove_due(id)
+  local entry = call('HGET', JOB, id)
+  call('ZREM', DUE, id)
+  if entry then
+    call('HDEL', JOB, id)
+    local flag, _, tenant = parse_due(entry)
+    count(WAITS[flag], tenant, -1)
+  end
+end
+
+-- token, milliseconds charged, tenant of an entry in :own.
+local function parse_own(entry)
+  local colon = string.find(entry, ':', 17, true)
+  return sub(entry, 1, 16), tonumber(sub(entry, 17, colon - 1)), sub(entry, colon + 1)
+end
+
+local function own_entry(token, charged_ms, tenant)
+  return token .. string.format('%d', charged_ms) .. ':' .. tenant
+end
+
+local function add_lease(id, tenant, token, ends_ms)
+  call('ZADD', LEASE, ends_ms, id)
+  call('HSET', OWN, id, own_entry(token, 0, tenant))
+  count_running(tenant, 1)
+  touched[tenant] = true
+end
+
+local function remove_lease(id)
+  local entry = call('HGET', OWN, id)
+  call('ZREM', LEASE, id)
+  if entry then
+    call('HDEL', OWN, id)
+    call('SREM', CANCEL, id)
+    local _, _, tenant = parse_own(entry)
+    count_running(tenant, -1)
+    touched[tenant] = true
+  end
+end
+
+-- Ids whose time has come become ready, a bounded number of them.
+local function promote(now)
+  local ids = call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, PROMOTED_AT_ONCE)
+  for _, id in ipairs(ids) do
+    local entry = call('HGET', JOB, id)
+    remove_due(id)
+    if entry then
+      local _, score, tenant = parse_due(entry)
+      add_ready(id, tenant, score)
+    end
+  end
+end
+
+-- Whether a claim would find something now.
+local function has_work()
+  return not rules.cold
+    and not rules.paused
+    and call('ZCARD', RING) > 0
+    and (rules.max_concurrency == 0 or call('ZCARD', LEASE) < rules.max_concurrency)
+end
+
+local function wake()
+  call('ZADD', WAKE, 0, 'w')
+end

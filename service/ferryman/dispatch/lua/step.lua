@@ -1,0 +1,136 @@
+-- step: one cycle of a worker: release what ended, promote what is due, claim.
+--
+-- KEYS[1] prefix
+-- ARGV[1] lease in milliseconds
+-- ARGV[2] ids that ended, ARGV[3] their tokens, ARGV[4] msgpack array of their run times in milliseconds
+-- ARGV[5] tokens, one for each id that is wanted
+-- returns {more, due_in_ms, paused, cold, ids}: more, paused and cold are 0 or 1; due_in_ms is -1 when nothing is due
+--   later; ids are those claimed, end to end, in the order of the tokens
+--
+-- At most 100 ids and 100 tokens a call. A claim that ended is released only under its own token, so a repeated call
+-- releases nothing twice. A repeated call claims anew: what an unheard answer claimed comes back by its lease's end.
+
+local LATEST_SHARE = 0.05 -- of one run in the typical run time
+
+-- Give or take worker time that was charged too much or too little.
+local function correct(tenant, owed_ms)
+  local time = max(virtual_time(tenant), least())
+  call('ZADD', VT, time + owed_ms / rules.weight, tenant)
+end
+
+local function release(ids, tokens, runs)
+  local entries = call('HMGET', OWN, unpack(ids))
+  local done, known, freed, owed = {}, {}, {}, {}
+  for i, id in ipairs(ids) do
+    local token, charged, tenant
+    if entries[i] and not known[id] then
+      token, charged, tenant = parse_own(entries[i])
+    end
+    if token == tokens[i] then
+      known[id] = true
+      done[#done + 1] = id
+      freed[tenant] = (freed[tenant] or 0) + 1
+      owed[tenant] = (owed[tenant] or 0) + runs[i] - charged
+      rules.run_ms = rules.run_ms + (runs[i] - rules.run_ms) * LATEST_SHARE
+    end
+  end
+  if #done == 0 then
+    return
+  end
+  call('ZREM', LEASE, unpack(done))
+  call('HDEL', OWN, unpack(done))
+  call('SREM', CANCEL, unpack(done))
+  call('HSET', META, 'run_ms', rules.run_ms)
+  for tenant, n in pairs(freed) do
+    count_running(tenant, -n)
+    correct(tenant, owed[tenant])
+    touched[tenant] = true
+  end
+end
+
+-- Take the tenant's next ids, until its turn is over: `most` are taken, or the rival's key is reached.
+-- Returns the ids taken.
+local function take(tenant, most, charge, rival)
+  local heads = call('ZRANGE', ready_key(tenant), 0, most, 'WITHSCORES')
+  local found = floor(#heads / 2)
+  if found == 0 then
+    call('ZREM', RING, tenant)
+    return {}
+  end
+  local started, ids, key = virtual_time(tenant), {}, nil
+  repeat
+    ids[#ids + 1] = heads[#ids * 2 + 1]
+    local next_score = heads[#ids * 2 + 2]
+    key = next_score and started + #ids * charge - credit(tonumber(next_score))
+  until #ids == most or not key or (rival and key >= rival)
+  call('ZREMRANGEBYRANK', ready_key(tenant), 0, #ids - 1)
+  call('ZADD', VT, started + #ids * charge, tenant)
+  count('ready', tenant, -#ids)
+  count_running(tenant, #ids)
+  if key and room_of(tenant) > 0 then
+    call('ZADD', RING, key, tenant)
+  else
+    call('ZREM', RING, tenant)
+  end
+  return ids
+end
+
+local function claim(tokens, ends_ms)
+  local room = #tokens
+  if rules.max_concurrency > 0 then
+    room = min(room, rules.max_concurrency - call('ZCARD', LEASE))
+  end
+  local charged = max(1, floor(rules.run_ms + 0.5))
+  local charge = charged / rules.weight
+  local claimed, leases, owners = {}, {}, {}
+  while #claimed < room do
+    local first = call('ZRANGE', RING, 0, 1, 'WITHSCORES')
+    local tenant, rival = first[1], tonumber(first[4])
+    if not tenant then
+      break
+    end
+    local most = min(room - #claimed, room_of(tenant))
+    if rival then
+      most = min(most, floor((rival - tonumber(first[2])) / charge) + 1)
+    end
+    if most <= 0 then
+      call('ZREM', RING, tenant)
+    else
+      for _, id in ipairs(take(tenant, most, charge, rival)) do
+        claimed[#claimed + 1] = id
+        leases[#leases + 1] = ends_ms
+        leases[#leases + 1] = id
+        owners[#owners + 1] = id
+        owners[#owners + 1] = own_entry(tokens[#claimed], charged, tenant)
+      end
+    end
+  end
+  if #claimed > 0 then
+    call('ZADD', LEASE, unpack(leases))
+    call('HSET', OWN, unpack(owners))
+  end
+  return table.concat(claimed)
+end
+
+local function due_in(now)
+  local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
+  return first[2] and max(0, tonumber(first[2]) - now) or -1
+end
+
+local now = clock()
+if #ARGV[2] > 0 then
+  release(pieces(ARGV[2]), pieces(ARGV[3]), cmsgpack.unpack(ARGV[4]))
+end
+promote(now)
+enroll_touched()
+local claimed = ''
+if not rules.cold and not rules.paused then
+  claimed = claim(pieces(ARGV[5]), now + ARGV[1])
+end
+local more = has_work()
+if more then
+  wake()
+else
+  call('DEL', WAKE)
+end
+return { more and 1 or 0, due_in(now), rules.paused and 1 or 0, rules.cold and 1 or 0, claimed }

@@ -1,0 +1,87 @@
+"""Positions, claims and leases as the arguments of scripts. Ids and tokens go as 16 raw bytes, end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+
+from ferryman.core.job import Position
+from ferryman.dispatch.scripts import AT_ONCE
+from ferryman.ports import Ended
+
+T = TypeVar("T")
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Pieces that one call of a script may take."""
+    for start in range(0, len(items), AT_ONCE):
+        yield items[start : start + AT_ONCE]
+
+
+def join(ids: Iterable[UUID]) -> bytes:
+    """Ids end to end."""
+    return b"".join([value.bytes for value in ids])
+
+
+def split(joined: bytes) -> list[UUID]:
+    """The ids of an answer."""
+    return [UUID(bytes=joined[at : at + 16]) for at in range(0, len(joined), 16)]
+
+
+def positions(wanted: Iterable[Position]) -> tuple[bytes, bytes, bytes]:
+    """ids, tokens, fields of `push`; of an id that is named twice the last word counts."""
+    latest = {position.id: position for position in wanted}.values()
+    fields: list[object] = []
+    for position in latest:
+        fields += (
+            _kind(position),
+            position.tenant_id,
+            position.score,
+            max(0, position.due_in_ms),
+            max(1, position.lease_ms),
+        )
+    tokens = join(_token(position) for position in latest if position.kind == "running")
+    return join(position.id for position in latest), tokens, _encode(fields)
+
+
+def ended(claims: Sequence[Ended]) -> tuple[bytes, bytes, bytes]:
+    """ids, tokens, run times of `step`."""
+    if not claims:
+        return b"", b"", b""
+    run_ms = _encode([max(0, claim.run_ms) for claim in claims])
+    return join(claim.job_id for claim in claims), join(claim.token for claim in claims), run_ms
+
+
+def held(leases: Sequence[tuple[UUID, UUID, str, int]]) -> tuple[bytes, bytes, bytes]:
+    """ids, tokens, fields of `beat`."""
+    fields: list[object] = []
+    for _, _, tenant_id, visibility_ms in leases:
+        fields += (tenant_id, visibility_ms)
+    return join(lease[0] for lease in leases), join(lease[1] for lease in leases), _encode(fields)
+
+
+def whereabouts(waiting: Sequence[Position]) -> tuple[bytes, bytes]:
+    """ids, tenants of `missing`."""
+    tenants = _encode([position.tenant_id for position in waiting])
+    return join(position.id for position in waiting), tenants
+
+
+def _kind(position: Position) -> str:
+    match position.kind:
+        case "waiting":
+            return "r" if position.retrying else "s"
+        case "running":
+            return "l"
+        case "gone":
+            return "g"
+
+
+def _token(position: Position) -> UUID:
+    if position.token is None:
+        raise ValueError("the position of a running job needs the token of its claim")
+    return position.token
