@@ -71,7 +71,7 @@ class Changes:
                 assert_never(result)
 
     async def requeue(self, asker: Asker, letter_id: UUID) -> None:
-        """Give a dead letter's job another life. Raises NotDeadError, TwinUnfinishedError, UnknownQueueError."""
+        """Give a dead letter's job another life. Refusals and errors as in `retry`, and NotDeadError."""
         scope, actor = await self._on_letter(asker, Call.LETTER_REQUEUE, letter_id)
         result, position = await self._ledger.dead_letters.requeue(scope, letter_id, actor)
         match result:
