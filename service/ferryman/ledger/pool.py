@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from ferryman.ledger.failures import is_foreign, translate, translated
+from ferryman.ledger.failures import is_data_error, is_foreign, translate, translated
 from ferryman.ports import LedgerUnavailableError
 
 CONNECT_SECONDS: Final = 2.0
@@ -248,9 +248,9 @@ class Pools:
 
 
 def _is_answer(error: BaseException) -> bool:
-    """Whether the server answered with an error and the connection is as good as before."""
+    """Whether the connection is as good as before: the server answered, or nothing was sent."""
     return not isinstance(error, asyncio.CancelledError) and (
-        isinstance(error, asyncpg.PostgresError) or not is_foreign(error)
+        isinstance(error, asyncpg.PostgresError) or is_data_error(error) or not is_foreign(error)
     )
 
 

@@ -1,0 +1,2 @@
+-- The audit's day partitions for the week ahead.
+SELECT ferryman.ensure_audit_partitions(7)
