@@ -31,8 +31,9 @@ class Client:
     async with Client("http://127.0.0.1:3101", token) as client:
         job = await client.wait((await client.submit("chat", {"message": "hello"})).job_id)
     ```
-    `timeout` is in seconds, for one try; `tries` bounds the repetitions of what is safe to repeat. Every
-    submission carries an Idempotency-Key, so a repeated one is stored once. Errors: `ferryman.client`.
+    `timeout` is in seconds, for one try; `tries` bounds the repetitions of what is safe to repeat; `headers`
+    go with every request. Every submission carries an Idempotency-Key, so a repeated one is stored once.
+    Errors: `ferryman.client`.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class Client:
         *,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         tries: int = DEFAULT_TRIES,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        self._transport = Transport(url, token, timeout=timeout, tries=tries)
+        self._transport = Transport(url, token, timeout=timeout, tries=tries, headers=headers or {})
         self._timeout = timeout
         self._tries = tries
 

@@ -33,9 +33,12 @@ _SHOWN_BODY_CHARS: Final = 200
 class Transport:
     """An HTTP connection pool to one API, in the name of one token."""
 
-    def __init__(self, url: str, token: Token | None, *, timeout: float, tries: int) -> None:
+    def __init__(
+        self, url: str, token: Token | None, *, timeout: float, tries: int, headers: Mapping[str, str]
+    ) -> None:
         self._base = URL(url.rstrip("/"))
         self._token = token
+        self._fixed_headers = dict(headers)
         self._timeout = timeout
         self._tries = tries
         self._session: aiohttp.ClientSession | None = None
@@ -83,7 +86,8 @@ class Transport:
     def _headers(self, given: Mapping[str, str]) -> dict[str, str]:
         token = self._token() if callable(self._token) else self._token
         own = {"Accept": "application/json", "X-Correlation-Id": secrets.token_hex(16)}
-        return own | ({"Authorization": f"Bearer {token}"} if token else {}) | dict(given)
+        identity = {"Authorization": f"Bearer {token}"} if token else {}
+        return own | self._fixed_headers | identity | dict(given)
 
     async def _try(
         self, method: str, address: URL, body: object, headers: dict[str, str], timeout: float

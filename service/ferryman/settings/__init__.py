@@ -20,4 +20,9 @@ def environment_for_children() -> MutableMapping[str, str]:
     return dict(os.environ)
 
 
-__all__ = ["Environment", "SettingsError", "environment_for_children", "this_environment"]
+def terminal_is_dumb() -> bool:
+    """Whether the terminal can neither place text nor colour it."""
+    return os.environ.get("TERM") == "dumb"
+
+
+__all__ = ["Environment", "SettingsError", "environment_for_children", "terminal_is_dumb", "this_environment"]

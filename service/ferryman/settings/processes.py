@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from ferryman.core.queues import QueueSettings
 from ferryman.settings import variables as v
@@ -75,13 +76,11 @@ class WorkerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessSettings:
-    """How the command line reaches the API. `secret` is there on a development machine only."""
+    """How the command line reaches the API. `signing` is there on a development machine only."""
 
     url: str
     token: str | None = field(repr=False)
-    secret: str | None = field(repr=False)
-    issuer: str | None
-    audience: str | None
+    signing: IdentitySettings | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +129,6 @@ def identity_settings(environment: Environment) -> IdentitySettings:
 
 def api_settings(environment: Environment, *, host: str | None, port: int | None) -> ApiSettings:
     """`host` and `port` are what the command line says; None leaves it to the environment."""
-    file = environment.get(v.QUEUES_FILE)
     rate = environment.get(v.API_RATE_PER_SECOND) or 0.0
     configured_port = environment.get(v.PORT)
     return ApiSettings(
@@ -142,7 +140,7 @@ def api_settings(environment: Environment, *, host: str | None, port: int | None
         rate_per_second=rate,
         rate_burst=environment.get(v.API_RATE_BURST) or max(1, round(2 * rate)),
         grace_seconds=grace_seconds(environment),
-        queues=read_queues_file(file) if file else {},
+        queues=queues_of_file(environment),
     )
 
 
@@ -155,6 +153,12 @@ def worker_settings(environment: Environment, *, handlers: str | None) -> Worker
     )
 
 
+def queues_of_file(environment: Environment) -> Mapping[str, QueueSettings]:
+    """What the queues file says; nothing without one."""
+    file = environment.get(v.QUEUES_FILE)
+    return read_queues_file(file) if file else {}
+
+
 def grace_seconds(environment: Environment) -> float:
     given = environment.get(v.SHUTDOWN_GRACE_SECONDS)
     return DEFAULT_GRACE_SECONDS if given is None else given
@@ -165,13 +169,29 @@ def owner_database_url(environment: Environment) -> str:
     return environment.get(v.OWNER_DATABASE_URL) or environment.require(v.DATABASE_URL)
 
 
+def service_login(environment: Environment) -> str | None:
+    """The role that the service connects as, when the schema belongs to another one."""
+    if not environment.is_set(v.OWNER_DATABASE_URL) or not environment.is_set(v.DATABASE_URL):
+        return None
+    login = _login(environment.require(v.DATABASE_URL))
+    return None if login == _login(environment.require(v.OWNER_DATABASE_URL)) else login
+
+
+def secrets_of(environment: Environment) -> list[str]:
+    """Every secret value that is set, for the logs to leave out, passwords inside URLs among them."""
+    texts = [environment.get(one) for one in v.ALL if one.secret and environment.is_set(one)]
+    values = [text for text in texts if isinstance(text, str)]
+    passwords = [unquote(urlsplit(text).password or "") for text in values if "://" in text]
+    return [secret for secret in (*values, *passwords) if secret]
+
+
 def access_settings(environment: Environment) -> AccessSettings:
+    token = environment.get(v.TOKEN)
+    signs = token is None and environment.is_set(v.JWT_SECRET)
     return AccessSettings(
         url=(environment.get(v.API_URL) or DEFAULT_API_URL).rstrip("/"),
-        token=environment.get(v.TOKEN),
-        secret=environment.get(v.JWT_SECRET),
-        issuer=environment.get(v.JWT_ISSUER),
-        audience=environment.get(v.JWT_AUDIENCE),
+        token=token,
+        signing=identity_settings(environment) if signs else None,
     )
 
 
@@ -184,6 +204,11 @@ def signing_settings(environment: Environment) -> IdentitySettings:
 
 def local_servers(environment: Environment) -> LocalServers:
     return LocalServers(postgres_bin=environment.get(v.POSTGRES_BIN), redis_bin=environment.get(v.REDIS_BIN))
+
+
+def _login(url: str) -> str | None:
+    name = urlsplit(url).username
+    return unquote(name) if name else None
 
 
 def _first(*candidates: int | None) -> int:

@@ -85,7 +85,7 @@ class _EventFormatter(logging.Formatter):
         value = _URL_PASSWORD.sub(rf"\1{REDACTED}@", value)
         value = _BEARER.sub(rf"\1{REDACTED}", _JWT.sub(REDACTED, value))
         cut = value if len(value) <= _MAX_TEXT_CHARS else value[:_MAX_TEXT_CHARS] + "…"
-        return _UNSAFE.sub(lambda found: escaped(found[0]), cut)
+        return printable(cut)
 
     def _clean(self, name: str, value: object) -> object:
         if _SECRET_NAME.search(name):
@@ -128,9 +128,9 @@ class TextFormatter(_EventFormatter):
         yield from (f"    {line}" for line in trace.split("\\n") if line)
 
 
-def escaped(character: str) -> str:
-    """A character as a visible escape: `\\n`, `\\x1b`, `\\u2028`."""
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+def printable(text: str) -> str:
+    """`text` with each character that could steer a terminal as a visible escape: `\\n`, `\\x1b`, `\\u2028`."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
 def _instant(record: logging.LogRecord) -> datetime:
