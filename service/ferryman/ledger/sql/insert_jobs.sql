@@ -20,6 +20,14 @@ WITH given AS MATERIALIZED (
         actor_kind, actor_id, trace_id, override, override_reason
     )
 ),
+-- Held until the COMMIT, so that no queue is deleted under its new jobs.
+known AS MATERIALIZED (
+    SELECT q.name
+    FROM (SELECT DISTINCT queue_name FROM given ORDER BY queue_name) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT name FROM ferryman.queues WHERE name = wanted.queue_name FOR KEY SHARE OFFSET 0
+    ) AS q
+),
 inserted AS (
     INSERT INTO ferryman.jobs (
         id, tenant_id, user_id, type, queue_name, priority, input_data,
@@ -32,9 +40,9 @@ inserted AS (
         run_at, run_at, expires_at, tags::text[], metadata, unique_key, correlation_id, traceparent, parent_id
     FROM given
     -- "IS TRUE" keeps this a hashed look-up: a join of two lists would be quadratic with hash joins off.
-    WHERE (queue_name IN (SELECT name FROM ferryman.queues)) IS TRUE
+    WHERE (queue_name IN (SELECT name FROM known)) IS TRUE
         AND NOT ($30::boolean AND EXISTS (
-            SELECT FROM given WHERE (queue_name IN (SELECT name FROM ferryman.queues)) IS NOT TRUE
+            SELECT FROM given WHERE (queue_name IN (SELECT name FROM known)) IS NOT TRUE
         ))
     ON CONFLICT DO NOTHING
     RETURNING id
