@@ -50,7 +50,8 @@ def _url(*schemes: str, host: bool = True) -> Callable[[str], str]:
     def read(text: str) -> str:
         try:
             parts = urlsplit(text)
-            _ = parts.port
+            # Several hosts (PostgreSQL, sentinels) have a port each, which urlsplit does not understand.
+            _ = parts.port if "," not in parts.netloc else None
         except ValueError:
             raise ValueError("this is no URL") from None
         if parts.scheme not in schemes:
@@ -134,8 +135,8 @@ OWNER_DATABASE_URL: Final = Variable(
 REDIS_URL: Final = Variable(
     "FERRYMAN_REDIS_URL",
     "a Redis URL, for example redis://:password@redis:6379/0, rediss://…, unix:///run/redis.sock or "
-    "redis+sentinel://host:26379,host:26379/master/0",
-    _url("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
+    "sentinel://host:26379,host:26379/service/0",
+    _url("redis", "rediss", "unix", "sentinel"),
     secret=True,
     hint="Only trying it out? `ferryman dev` brings its own Redis.",
 )
