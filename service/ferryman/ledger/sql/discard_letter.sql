@@ -1,5 +1,5 @@
 -- A dead letter is discarded; its job stays dead-lettered. $1 tenant (null: every), $2 user (null: every),
--- $3 letter; $4..$9 who: kind, id, override, reason, correlation, trace; $10 shard, which nothing counts here.
+-- $3 letter; $4..$9 who: kind, id, override, reason, correlation, trace. Nothing of it is counted in the statistics.
 -- One row: `result` discarded or not_dead. No row: the scope has no such letter.
 WITH named AS MATERIALIZED (
     SELECT id, original_job_id FROM ferryman.dead_letter_jobs

@@ -1,6 +1,6 @@
 -- A retrying job is due now. $1 tenant (null: every), $2 user (null: every), $3 job; $4..$9 who: kind, id,
--- override, reason, correlation, trace; $10 shard, which nothing counts here. One row: whether it was `hurried`,
--- where it belongs now and its status. No row: the scope has no such job.
+-- override, reason, correlation, trace. One row: whether it was `hurried`, where it belongs now and its status.
+-- No row: the scope has no such job. Nothing of it is counted in the statistics.
 WITH locked AS MATERIALIZED (
     SELECT id, queue_name, tenant_id, status, attempt, priority, claim_token, run_at FROM ferryman.jobs
     WHERE id = $3::uuid AND ($1::text IS NULL OR tenant_id = $1) AND ($2::int IS NULL OR user_id = $2)

@@ -1,5 +1,5 @@
--- Pauses queue $1 or resumes it ($2); $3..$8 who: kind, id, override, reason, correlation, trace; $9 shard, which
--- nothing counts here. One row, as it is now; a queue that was so already is left alone. No row: no such queue.
+-- Pauses queue $1 or resumes it ($2); $3..$8 who: kind, id, override, reason, correlation, trace. One row, as it
+-- is now; a queue that was so already is left alone. No row: no such queue.
 WITH locked AS MATERIALIZED (
     SELECT * FROM ferryman.queues WHERE name = $1::varchar FOR NO KEY UPDATE
 ),

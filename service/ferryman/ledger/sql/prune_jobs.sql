@@ -2,7 +2,7 @@
 -- kept, each with an audit row and with its dead letter. $1 tenant (null: every), $2 user (null: every), $3 queue
 -- (null: any). $7 queues with, in equal length, what ended before these instants goes: $8 completed, $9 cancelled
 -- or expired, $10 dead letters. $11 true: only counts; $12..$17 who: kind, id, override, reason, correlation,
--- trace; $18 shard, which nothing counts here. One row: `last` looked at (null: none), and what went.
+-- trace. One row: `last` looked at (null: none), and what went.
 WITH looked_at AS MATERIALIZED (
     SELECT id, queue_name, status, user_id, coalesce(completed_at, updated_at) AS ended_at
     FROM (

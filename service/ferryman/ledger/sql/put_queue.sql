@@ -1,5 +1,5 @@
 -- Creates or replaces queue $1 with settings $2; $3 paused (null: as it is, running when new); $4..$9 who: kind,
--- id, override, reason, correlation, trace; $10 shard, which nothing counts here. One row, the new one.
+-- id, override, reason, correlation, trace. One row, the new one.
 WITH stored AS (
     INSERT INTO ferryman.queues AS q (name, settings, paused)
     VALUES ($1::varchar, $2::jsonb, coalesce($3::boolean, false))
