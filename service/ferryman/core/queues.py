@@ -11,12 +11,20 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ferryman.core.priority import DEFAULT_AGING_MS, MAX_AGING_MS
 from ferryman.core.retry import DEFAULT_INITIAL_DELAY_MS, DEFAULT_MAX_RETRIES, TYPE_SEEDS, RetryPolicy
 
-QUEUE_NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
-TYPE_PATTERN: Final = r"^[A-Za-z0-9._:-]{1,50}$"
+# "$" alone would also match before a newline at the end.
+QUEUE_NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_.-]{0,62}(?!\n)$"
+TYPE_PATTERN: Final = r"^[A-Za-z0-9._:-]{1,50}(?!\n)$"
 DEFAULT_TIMEOUT_MS: Final = 300_000
 _QUEUE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
-TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN)]
+TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN, description="1 to 50 of A–Z a–z 0–9 . _ : -")]
+QueueName = Annotated[
+    str,
+    Meta(
+        pattern=QUEUE_NAME_PATTERN,
+        description="a queue's name: 1 to 63 of a–z 0–9 . _ -, the first a letter or digit",
+    ),
+]
 Count = Annotated[int, Meta(ge=0, le=100_000_000)]
 Retries = Annotated[int, Meta(ge=0, le=100)]
 DelayMs = Annotated[int, Meta(ge=0, le=86_400_000)]
@@ -25,7 +33,8 @@ TimeoutMs = Annotated[int, Meta(ge=1, le=86_400_000)]
 RetentionMs = Annotated[int, Meta(ge=0, le=315_360_000_000)]
 Rate = Annotated[float, Meta(ge=0, le=1_000_000)]
 Multiplier = (
-    Annotated[float, Meta(ge=1, le=100)] | Annotated[str, Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?$")]
+    Annotated[float, Meta(ge=1, le=100)]
+    | Annotated[str, Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?(?!\n)$", description="the same as text")]
 )
 
 
@@ -90,7 +99,7 @@ class QueueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_backlog: Count = 5_000
     visibility_timeout_ms: VisibilityMs = 30_000
     timeout_ms: TimeoutMs = DEFAULT_TIMEOUT_MS
-    dead_letter_queue: Annotated[str, Meta(pattern=QUEUE_NAME_PATTERN)] | None = None
+    dead_letter_queue: QueueName | None = None
     paused: bool | None = None
     priority_aging_ms: Annotated[int, Meta(ge=0, le=MAX_AGING_MS)] = DEFAULT_AGING_MS
     max_concurrency: Count = 0

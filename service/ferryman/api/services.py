@@ -1,0 +1,73 @@
+"""Everything the handlers work with, built once from what the process was given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ferryman.api.limits import BuildInfo, Limits
+from ferryman.auth.tokens import TokenVerifier
+from ferryman.lifecycle.admission import Admission
+from ferryman.lifecycle.changes import Changes
+from ferryman.lifecycle.dispatching import DispatcherLink
+from ferryman.lifecycle.figures import Figures
+from ferryman.lifecycle.lookup import Lookup
+from ferryman.lifecycle.queue_changes import Queues
+from ferryman.lifecycle.queue_directory import QueueDirectory
+from ferryman.lifecycle.submission import Submission
+from ferryman.lifecycle.upkeep import Upkeep
+from ferryman.lifecycle.waits import Waits
+from ferryman.ports import Clock, Dice, Dispatcher, Ledger
+from ferryman.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    """What the API needs from outside. It closes none of them."""
+
+    ledger: Ledger
+    dispatcher: Dispatcher
+    verifier: TokenVerifier
+    metrics: Metrics
+    clock: Clock
+    dice: Dice
+    limits: Limits
+    build: BuildInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The dependencies, and what `lifecycle` makes of them."""
+
+    given: Dependencies
+    link: DispatcherLink
+    submission: Submission
+    changes: Changes
+    lookup: Lookup
+    upkeep: Upkeep
+    queues: Queues
+    figures: Figures
+    waits: Waits
+
+    async def close(self) -> None:
+        """End the tasks that were started; let held requests go."""
+        await self.waits.close()
+        await self.link.close()
+
+
+def build_services(given: Dependencies) -> Services:
+    """Put it together."""
+    ledger, clock = given.ledger, given.clock
+    link = DispatcherLink(given.dispatcher, given.metrics)
+    directory = QueueDirectory(ledger, clock)
+    admission = Admission(ledger, link, clock, given.dice)
+    return Services(
+        given=given,
+        link=link,
+        submission=Submission(ledger, directory, admission, link, given.metrics, clock),
+        changes=Changes(ledger, link),
+        lookup=Lookup(ledger),
+        upkeep=Upkeep(ledger, link),
+        queues=Queues(ledger, directory, link),
+        figures=Figures(ledger, link, clock),
+        waits=Waits(ledger),
+    )
