@@ -30,19 +30,22 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Process:
-    """One `ferryman` process. Its output goes to a file, so that a dead reader never blocks it."""
+    """One process, `ferryman` unless `module` says otherwise. Its output goes to a file, so that a dead
+    reader never blocks it.
+    """
 
     name: str
     arguments: list[str]
     environment: dict[str, str]
     log: Path
     handle: subprocess.Popen[bytes] | None = None
+    module: str = "ferryman.cli.main"
 
     def start(self, **extra: str) -> None:
         """Start it, with further variables."""
         with self.log.open("ab") as output:
             self.handle = subprocess.Popen(
-                [sys.executable, "-m", "ferryman.cli.main", *self.arguments],
+                [sys.executable, "-m", self.module, *self.arguments],
                 env={**self.environment, **extra},
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,

@@ -10,7 +10,11 @@ T = TypeVar("T")
 
 
 async def eventually(
-    look: Callable[[], Awaitable[T]], until: Callable[[T], bool] = bool, *, within_s: float = 10.0
+    look: Callable[[], Awaitable[T]],
+    until: Callable[[T], bool] = bool,
+    *,
+    within_s: float = 10.0,
+    every_s: float = 0.02,
 ) -> T:
     """Look again and again until it is as wanted; fails with what was seen last."""
     loop = asyncio.get_running_loop()
@@ -21,4 +25,4 @@ async def eventually(
             return seen
         if loop.time() > deadline:
             raise AssertionError(f"not within {within_s} s; last seen: {seen!r}")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(every_s)
