@@ -66,14 +66,14 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Any:
-        """The answer's JSON document; None for an empty answer.
+        """The answer's JSON document; None for an empty answer. `path` is percent-encoded already.
 
         A try that certainly changed nothing is repeated, others only if the method or an Idempotency-Key
         makes that harmless. Raises UnreachableError and the refusals of `ferryman.client.failures`.
         """
         sent = self._headers(headers or {})
         is_repeatable = method in _SAFE_METHODS or "Idempotency-Key" in sent
-        address = self._base.joinpath(path.lstrip("/")).with_query(_query(params or {}))
+        address = self._base.joinpath(path.lstrip("/"), encoded=True).with_query(_query(params or {}))
         for number in range(1, self._tries + 1):
             try:
                 return await self._try(method, address, body, sent, timeout or self._timeout)
