@@ -127,8 +127,9 @@ def _assert_chain(job: Any, chain: Sequence[Any]) -> None:
     assert job["status"] == before
     assert job["attempt"] == attempt
     ends = sum(
-        1 for row in chain if row["to_status"] and is_final(JobStatus(row["to_status"]))
-        and row["action"] != Action.DISCARDED
+        1
+        for row in chain
+        if row["to_status"] and is_final(JobStatus(row["to_status"])) and row["action"] != Action.DISCARDED
     )
     assert ends - sum(row["action"] == Action.REQUEUED for row in chain) <= 1
 
@@ -139,7 +140,8 @@ async def _assert_statistics(url: str) -> None:
         url,
         f"""
         SELECT * FROM (
-            SELECT date_trunc('minute', at) AS minute, tenant_id, queue_name, job_type AS type, outcome, count(*) AS n
+            SELECT date_trunc('minute', at) AS minute, tenant_id, queue_name, job_type AS type, outcome,
+                count(*) AS n
             FROM ferryman.job_audit JOIN (VALUES {outcomes}) AS o(action, outcome) USING (action)
             GROUP BY 1, 2, 3, 4, 5
         ) AS audit FULL JOIN (
