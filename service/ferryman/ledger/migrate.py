@@ -29,6 +29,7 @@ _LOCK_KEY: Final = 0x6665_7272  # "ferr"
 _LOCK_POLL_SECONDS: Final = 0.2
 _LOCK_TRIES: Final = 10
 _LOCK_PAUSE_SECONDS: Final = 1.0
+_SCHEMA_POLL_SECONDS: Final = 0.5
 _CONNECT_SECONDS: Final = 10.0
 _BUSY: Final = ("55P03", "40P01", "XX000")  # lock timeout, deadlock, "tuple concurrently updated"
 
@@ -109,6 +110,30 @@ async def read_state(fetch: Callable[[str], Any]) -> SchemaState:
     return _compare(migrations(), {row["key"]: row["checksum"] for row in rows})
 
 
+async def wait_for_schema(url: str, *, within_s: float, progress: Progress | None = None) -> None:
+    """Return once the database is there and has what this program needs.
+
+    Raises MigrationError when it has not after `within_s`, LedgerUnavailableError when it was not reached.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    while True:
+        try:
+            state = await check(url)
+            if state.is_ready:
+                return
+            refusal: LedgerError = MigrationError(
+                f"the database lacks {', '.join(state.pending)}: run `ferryman migrate`"
+            )
+        except LedgerUnavailableError as error:
+            refusal = error
+        if loop.time() >= deadline:
+            raise refusal
+        if progress:
+            progress(str(refusal))
+        await asyncio.sleep(_SCHEMA_POLL_SECONDS)
+
+
 async def migrate(
     url: str,
     *,
@@ -126,6 +151,7 @@ async def migrate(
     say = progress or (lambda _: None)
     ours = migrations(folder)
     async with _connected(url) as connection:
+        await connection.execute("SET client_min_messages = warning")  # IF NOT EXISTS says so each time
         await _lock(connection, lock_wait_s, say)
         await connection.execute(_OWN_TABLE)
         state = await _state(connection, ours)
@@ -161,8 +187,6 @@ async def _connected(url: str) -> AsyncIterator[Any]:
             server_settings={"application_name": "ferryman-migrate"},
         )
         try:
-            # Notices of IF NOT EXISTS are expected.
-            await connection.execute("SET client_min_messages = warning")
             yield connection
         finally:
             await connection.close(timeout=_CONNECT_SECONDS)
@@ -259,4 +283,5 @@ __all__ = [
     "migrate",
     "migrations",
     "read_state",
+    "wait_for_schema",
 ]

@@ -13,7 +13,7 @@ from ferryman.core.failures import MAX_MESSAGE_CHARS, ErrorClass, Failure, finge
 from ferryman.core.job import Actor, ActorKind, Position, Settlement
 from ferryman.core.status import Action
 from ferryman.core.verdict import Cancel, Complete, DeadLetter, Reschedule, RetryAt, Verdict
-from ferryman.ledger.failures import is_conflict, translated
+from ferryman.ledger.failures import is_conflict, is_foreign, translate
 from ferryman.ledger.pool import Held, Pools
 from ferryman.ledger.positions import gone, to_position
 from ferryman.ledger.statements import statement
@@ -67,11 +67,12 @@ class Settler:
     async def _written(self, actor_id: str, part: list[Ending]) -> list[Position]:
         for _ in range(_CONFLICT_TRIES):
             try:
-                with translated():
-                    return await self._write(actor_id, part)
-            except LedgerUnavailableError as error:
-                if error.__cause__ is None or not is_conflict(error.__cause__):
+                return await self._write(actor_id, part)
+            except Exception as error:
+                if not is_foreign(error):
                     raise
+                if not is_conflict(error):
+                    raise translate(error) from error
         raise LedgerUnavailableError("the ledger is contended")
 
     async def _write(self, actor_id: str, part: list[Ending]) -> list[Position]:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from ferryman.core.job import Actor, Inserted, NewJob, Position
 from ferryman.core.status import JobStatus
 from ferryman.ledger.batching import Batcher
-from ferryman.ledger.failures import is_conflict, is_data_error, leaves_doubt, translate
+from ferryman.ledger.failures import is_conflict, is_data_error, is_foreign, leaves_doubt, translate
 from ferryman.ledger.pool import Held, Pools
 from ferryman.ledger.positions import to_position
 from ferryman.ledger.statements import statement
@@ -107,14 +107,14 @@ class _Storing:
         for _ in range(_CONFLICT_TRIES):
             try:
                 return await self._once()
-            except LedgerError:
-                raise
             except Exception as error:
                 if is_conflict(error):
                     continue
                 if leaves_doubt(error):
                     return await self._resolve_doubt()
-                raise translate(error) from error
+                if is_foreign(error):
+                    raise translate(error) from error
+                raise
         raise LedgerUnavailableError("the ledger is contended")
 
     async def _once(self) -> list[Inserted | LedgerError]:
