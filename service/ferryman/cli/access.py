@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from ferryman.client import Client
+    from ferryman.settings.processes import IdentitySettings
 
 T = TypeVar("T")
 
@@ -42,13 +43,20 @@ async def _with_client(tenant: str | None, roles: Sequence[str], work: Callable[
     from ferryman.settings.processes import access_settings
 
     access = access_settings(this_environment())
-    token = access.token
+    token, headers = access.token, {"X-Tenant-Id": tenant} if tenant else {}
     if token is None and access.signing is not None:
-        from ferryman.wiring import mint_token
-
-        token = mint_token(
-            access.signing, tenant or DEVELOPMENT_TENANT, DEVELOPMENT_USER, roles, ttl_seconds=_MINTED_SECONDS
-        )
-    headers = {"X-Tenant-Id": tenant} if tenant else {}
+        token = _minted(access.signing, tenant, roles)
+        # A token that was made for the tenant need not say it twice; a service's belongs to none.
+        headers = headers if roles == SERVICE else {}
     async with Client(access.url, token, headers=headers) as client:
         return await work(client)
+
+
+def _minted(signing: IdentitySettings, tenant: str | None, roles: Sequence[str]) -> str:
+    from ferryman.wiring import mint_token
+
+    if roles == SERVICE:
+        return mint_token(signing, None, None, roles, ttl_seconds=_MINTED_SECONDS)
+    return mint_token(
+        signing, tenant or DEVELOPMENT_TENANT, DEVELOPMENT_USER, roles, ttl_seconds=_MINTED_SECONDS
+    )

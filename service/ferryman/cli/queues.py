@@ -120,9 +120,10 @@ async def _set(client: Client, arguments: argparse.Namespace) -> tuple[Any, bool
         created = False
     except NotFoundError:
         settings, created = {}, True
+    for told in ("queue", "paused"):  # a pause that somebody else makes meanwhile stays
+        settings.pop(told, None)
     for path, value in arguments.settings:
         _change(settings, path, value)
-    settings.pop("queue", None)
     return await client.call("PUT", _path(arguments.queue), body=settings), created
 
 

@@ -52,7 +52,7 @@ def _register_reconcile(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument("--queue", metavar="Q")
     parser.add_argument("--type", metavar="TYPE")
-    parser.add_argument("--error-class", metavar="CLASS")
+    parser.add_argument("--error-class", action="append", metavar="CLASS", help="may be repeated")
     parser.add_argument("--fingerprint", metavar="HEX")
     parser.add_argument(
         "--older-than", type=duration_ms, metavar="DURATION", help="500ms, 90s, 10m, 2h or 1d"
@@ -113,6 +113,8 @@ def apply_command(arguments: argparse.Namespace, digest: str) -> str:
         option = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
             words.append(option if value else f"--no-{option[2:]}")
+        elif isinstance(value, list):
+            words += [word for item in value for word in (option, item)]
         elif value is not None:
             words += [option, f"{value}ms" if name in ("older_than", "newer_than") else str(value)]
     return shlex.join(words)
