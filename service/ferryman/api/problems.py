@@ -40,6 +40,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "invalid_json": (400, "The body is not a JSON document that can be taken"),
     "invalid_request": (400, "The request has fields that cannot be taken"),
     "invalid_cursor": (400, "The cursor is broken"),
+    "not_supported": (400, "This is not supported"),
     "token_in_url": (400, "A token must not stand in the URL"),
     "tenant_required": (400, "The call needs a tenant"),
     "unauthorized": (401, "The request carries no valid token"),

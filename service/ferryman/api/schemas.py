@@ -43,7 +43,7 @@ UniqueKey = Annotated[str, Meta(min_length=1, max_length=200)]
 AgeMs = Annotated[int, Meta(ge=0, le=MAX_TTL_MS)]
 Limit = Annotated[int, Meta(ge=1, le=200)]
 UserId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Cursor = Annotated[str, Meta(min_length=1, max_length=100)]
+Cursor = str
 
 _ENCODER: Final = msgspec.json.Encoder()
 

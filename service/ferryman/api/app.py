@@ -1,0 +1,41 @@
+"""The application: the route table behind one middleware, and the open pages beside it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from ferryman.api.health import Health
+from ferryman.api.keys import SERVICES
+from ferryman.api.middlewares import make_edge
+from ferryman.api.routes import ROUTES
+from ferryman.api.routing import endpoint
+from ferryman.api.services import Dependencies, Services, build_services
+
+
+def create_app(given: Dependencies) -> web.Application:
+    """The REST API of contract, section 3. What it was given stays open when it is cleaned up."""
+    services = build_services(given)
+    app = web.Application(middlewares=[make_edge(given.metrics)], client_max_size=given.limits.max_body_bytes)
+    app[SERVICES] = services
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, endpoint(route, services))
+    _add_open_pages(app, services)
+    app.cleanup_ctx.append(_closing)
+    return app
+
+
+def _add_open_pages(app: web.Application, services: Services) -> None:
+    health = Health(services)
+    app.router.add_route("GET", "/healthz", health.live)
+    app.router.add_route("GET", "/readyz", health.ready)
+    app.router.add_route("GET", "/metrics", health.metrics)
+
+
+async def _closing(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[SERVICES].close()
+
+
+__all__ = ["Dependencies", "create_app"]

@@ -1,0 +1,124 @@
+"""The route table's rows, and the way of a request through one of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from ferryman.api.bodies import BodyReader, QueryReader
+from ferryman.api.exchange import Answer, Exchange, identify, refuse_token_in_url
+from ferryman.api.keys import CORRELATION
+from ferryman.api.problems import FieldError, Problem, invalid
+from ferryman.api.schemas import NoParameters
+from ferryman.api.services import Services
+from ferryman.auth.policy import Call
+
+Handle = Callable[[Services, Exchange], Awaitable[Answer]]
+
+_ENCODER: Final = msgspec.json.Encoder()
+_JSON: Final = "application/json"
+_NO_QUERY: Final = QueryReader(NoParameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A call that works as it stands: OpenAPI shows it, a test makes it. `path` fills the path's names."""
+
+    body: Any = None
+    query: str = ""
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One call: what it takes, who may, what it answers. OpenAPI and the router read the same row.
+
+    `answers` maps a status to the shape of its body and a sentence; `problems` are codes beside those that
+    every call has. A body that is not `body_required` may be left out.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    tag: str
+    call: Call
+    handle: Handle
+    answers: Mapping[int, tuple[type[Any] | None, str]]
+    body: BodyReader | None = None
+    body_required: bool = True
+    query: QueryReader = _NO_QUERY
+    problems: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    details: str = ""
+    examples: tuple[Example, ...] = field(default=())
+
+
+def endpoint(route: Route, services: Services) -> Handler:
+    """The aiohttp handler of a route: let in, decode, handle, encode."""
+    verifier, limits = services.given.verifier, services.given.limits
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        refuse_token_in_url(request)
+        asker = identify(request, verifier, request[CORRELATION])
+        asker.scope(route.call)
+        query = route.query.read(request.query) if request.query_string else route.query.nothing
+        body = await read_body(request, route, limits.body_seconds)
+        answer = await route.handle(services, Exchange(request=request, asker=asker, query=query, body=body))
+        return encode(answer)
+
+    return handle
+
+
+def encode(answer: Answer) -> web.Response:
+    """An answer as bytes."""
+    if answer.view is None:
+        return web.Response(status=answer.status, headers=answer.headers)
+    return web.Response(
+        status=answer.status,
+        body=_ENCODER.encode(answer.view),
+        headers=answer.headers or None,
+        content_type=_JSON,
+    )
+
+
+async def read_body(request: web.Request, route: Route, seconds: float) -> Any:
+    """The body in its shape; None when the route takes none or it was left out. Raises Problem."""
+    if not request.body_exists:
+        if route.body is not None and route.body_required:
+            _refuse_other_media(request)
+        if route.body is None or not route.body_required:
+            return None
+    if route.body is None:
+        raise invalid(FieldError("(body)", "this call takes no body"))
+    _refuse_other_media(request)
+    raw = await _read_raw(request, seconds)
+    return route.body.read(raw)
+
+
+async def _read_raw(request: web.Request, seconds: float) -> bytes:
+    if request.content.is_eof():
+        return await request.read()
+    try:
+        async with asyncio.timeout(seconds):
+            return await request.read()
+    except TimeoutError:
+        raise Problem(
+            "request_timeout", f"the body takes at most {seconds:g} s", headers={"Connection": "close"}
+        ) from None
+
+
+def _refuse_other_media(request: web.Request) -> None:
+    headers = request.headers
+    if headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem("unsupported_encoding", "the body is taken as it is, without Content-Encoding")
+    media_type, _, parameters = headers.get("Content-Type", "").partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if media_type.strip().lower() != _JSON or charset not in ("", "charset=utf-8"):
+        raise Problem("unsupported_media_type", "the body is taken as application/json in UTF-8")
