@@ -39,7 +39,6 @@ class Services:
     """The dependencies, and what `lifecycle` makes of them."""
 
     given: Dependencies
-    link: DispatcherLink
     submission: Submission
     changes: Changes
     lookup: Lookup
@@ -49,20 +48,18 @@ class Services:
     waits: Waits
 
     async def close(self) -> None:
-        """End the tasks that were started; let held requests go."""
+        """Let held requests go."""
         await self.waits.close()
-        await self.link.close()
 
 
 def build_services(given: Dependencies) -> Services:
     """Put it together."""
     ledger, clock = given.ledger, given.clock
-    link = DispatcherLink(given.dispatcher, given.metrics)
+    link = DispatcherLink(given.dispatcher, given.metrics, clock)
     directory = QueueDirectory(ledger, clock)
     admission = Admission(ledger, link, clock, given.dice)
     return Services(
         given=given,
-        link=link,
         submission=Submission(ledger, directory, admission, link, given.metrics, clock),
         changes=Changes(ledger, link),
         lookup=Lookup(ledger),

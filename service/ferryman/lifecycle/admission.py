@@ -1,4 +1,4 @@
-"""Whether a queue takes another job: asked of Redis in batches, of the ledger's count when Redis is away."""
+"""Whether a queue takes another job: asked of Redis, or of the ledger's count when Redis is away."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from ferryman.lifecycle.batching import Batcher
 from ferryman.lifecycle.dispatching import DispatcherLink
 from ferryman.ports import Clock, Dice, Ledger, QueueFullError, QueueRecord
 
 _COUNT_SECONDS: Final = 1.0
-_BATCH: Final = 500
 _RETRY_AFTER_MS: Final = (1_000, 5_000)
 
 
@@ -32,7 +30,6 @@ class Admission:
         self._link = link
         self._clock = clock
         self._dice = dice
-        self._desks: dict[str, Batcher[tuple[int, QueueRecord], int | None]] = {}
         self._counts: dict[str, _Count] = {}
         self._reading: dict[str, asyncio.Lock] = {}
 
@@ -40,31 +37,16 @@ class Admission:
         """Let `places` jobs in, all or none; answers how many places the dispatcher now keeps for them, to
         be given back with their push. Raises QueueFullError.
         """
-        desk = self._desks.get(record.name)
-        if desk is None:
-            desk = self._desks[record.name] = Batcher(self._ask, at_most=_BATCH)
-        reserved = await desk.add((places, record)) if self._link.is_up else None
-        if reserved is None:
-            await self._ask_ledger(record, places)
-            return 0
-        if not reserved:
-            raise self._full(record)
-        return reserved
-
-    async def _ask(self, batch: list[tuple[int, QueueRecord]]) -> list[int | None]:
-        """One answer a submission: its places, 0 when the queue is full, None when Redis does not say."""
-        wanted, record = sum(places for places, _ in batch), batch[-1][1]
         granted = await self._link.call(
-            lambda dispatcher: dispatcher.admit(record.name, wanted, limit=record.settings.max_waiting)
+            lambda dispatcher: dispatcher.admit(record.name, places, limit=record.settings.max_waiting)
         )
         if granted is None:
-            return [None] * len(batch)
-        answers: list[int | None] = []
-        for places, _ in batch:
-            answers.append(places if places <= granted else 0)
-            granted -= answers[-1] or 0
-        await self._link.give_back(record.name, "", granted)
-        return answers
+            await self._ask_ledger(record, places)
+            return 0
+        if granted < places:
+            await self._link.give_back(record.name, granted)
+            raise self._full(record)
+        return places
 
     async def _ask_ledger(self, record: QueueRecord, places: int) -> None:
         async with self._reading.setdefault(record.name, asyncio.Lock()):

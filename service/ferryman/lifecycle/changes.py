@@ -125,7 +125,7 @@ class Changes:
 
     async def _tell(self, position: Position | None) -> None:
         if position is not None:
-            await self._link.push(position.queue, [position])
+            await self._link.push([position])
 
     async def _ask_to_stop(self, position: Position | None) -> None:
         if position is not None:

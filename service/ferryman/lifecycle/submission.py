@@ -53,7 +53,7 @@ class Submission:
         try:
             inserted = await self._ledger.jobs.insert(job, actor)
         except Exception as error:
-            await self._unreserve({record.name: reserved}, tenant_id, error)
+            await self._unreserve({record.name: reserved}, error)
             raise
         reach("submit.after_insert")
         await self._push(record, [(job, inserted)], reserved)
@@ -68,12 +68,12 @@ class Submission:
             make_job(order, records[order.queue].settings, asker, id=self._new_id(), tenant_id=tenant_id)
             for order in orders
         ]
-        reserved = await self._reserve(records, Counter(order.queue for order in orders), tenant_id)
+        reserved = await self._reserve(records, Counter(order.queue for order in orders))
         reach("submit.before_insert")
         try:
             inserted = await self._ledger.jobs.insert_all(jobs, actor)
         except Exception as error:
-            await self._unreserve(reserved, tenant_id, error)
+            await self._unreserve(reserved, error)
             raise
         reach("submit.after_insert")
         pairs = list(zip(jobs, inserted, strict=True))
@@ -82,24 +82,22 @@ class Submission:
         reach("submit.after_push")
         return inserted
 
-    async def _reserve(
-        self, records: Mapping[str, QueueRecord], wanted: Mapping[str, int], tenant_id: str
-    ) -> dict[str, int]:
+    async def _reserve(self, records: Mapping[str, QueueRecord], wanted: Mapping[str, int]) -> dict[str, int]:
         reserved: dict[str, int] = {}
         for name, record in records.items():
             try:
                 reserved[name] = await self._admission.reserve(record, wanted[name])
             except Exception as error:
-                await self._unreserve(reserved, tenant_id, error)
+                await self._unreserve(reserved, error)
                 raise
         return reserved
 
-    async def _unreserve(self, reserved: Mapping[str, int], tenant_id: str, error: Exception) -> None:
+    async def _unreserve(self, reserved: Mapping[str, int], error: Exception) -> None:
         """Give places back, unless the jobs may exist after all: then their places expire by themselves."""
         if isinstance(error, OutcomeUnknownError):
             return
         for name, places in reserved.items():
-            await self._link.give_back(name, tenant_id, places)
+            await self._link.give_back(name, places)
 
     async def _push(
         self, record: QueueRecord, jobs: Sequence[tuple[NewJob, Inserted]], reserved: int
@@ -108,7 +106,7 @@ class Submission:
         positions = [_position(job, inserted, aging_ms) for job, inserted in jobs]
         new = sum(not inserted.duplicate for _, inserted in jobs)
         self._metrics.count(names.SUBMITTED_TOTAL, new, queue=record.name)
-        await self._link.push(record.name, positions, reserved=reserved)
+        await self._link.push(positions, reserved=reserved)
 
     def _new_id(self) -> UUID:
         return uuid7(int(self._clock.now().timestamp() * 1_000), os.urandom(10))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
 from ferryman.auth.policy import Call, Ownership
-from ferryman.core.job import Actor, Position
+from ferryman.core.job import Actor
 from ferryman.lifecycle.asker import Asker
 from ferryman.lifecycle.dispatching import DispatcherLink
 from ferryman.ports import Ledger, LetterFilter, RedrivePreview, RedriveResult, RetentionResult, Scope
@@ -55,13 +53,8 @@ class Upkeep:
             reset_retries=reset_retries,
             rate_per_second=rate_per_second,
         )
-        await self._push(result.positions)
+        await self._link.push(result.positions)
         return result
-
-    async def _push(self, positions: list[Position]) -> None:
-        by_queue = sorted(positions, key=lambda position: position.queue)
-        for queue, group in groupby(by_queue, key=lambda position: position.queue):
-            await self._link.push(queue, list(group))
 
 
 def _name(asker: Asker, call: Call) -> tuple[Scope, Actor]:
