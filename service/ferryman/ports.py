@@ -500,7 +500,9 @@ class Dispatcher(Protocol):
         """
 
     async def missing(self, positions: Sequence[Position]) -> list[Position]:
-        """Those of the given waiting jobs that Redis holds neither as ready, due nor leased."""
+        """Those of the given waiting jobs that Redis holds neither as ready nor leased, nor as due about when
+        the ledger says.
+        """
 
     async def figures(self, queue: str, *, tenant_id: str | None) -> QueueFigures | None:
         """Counts, a tenant's or all; None when Redis knows nothing of the queue."""
@@ -519,7 +521,5 @@ class Dispatcher(Protocol):
     async def close(self) -> None: ...
 
 
-class OpenDispatcher(Protocol):
-    """Opens a dispatcher of its own connections, as the heartbeat thread needs it."""
-
-    def __call__(self) -> AbstractAsyncContextManager[Dispatcher]: ...
+OpenDispatcher = Callable[[], Dispatcher]
+"""Makes a dispatcher of its own connections, which it opens at its first call, as the heartbeat thread needs it."""

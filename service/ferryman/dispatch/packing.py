@@ -66,9 +66,11 @@ def held(leases: Sequence[tuple[UUID, UUID, str, int]]) -> tuple[bytes, bytes, b
 
 
 def whereabouts(waiting: Sequence[Position]) -> tuple[bytes, bytes]:
-    """ids, tenants of `missing`."""
-    tenants = _encode([position.tenant_id for position in waiting])
-    return join(position.id for position in waiting), tenants
+    """ids, fields of `missing`."""
+    fields: list[object] = []
+    for position in waiting:
+        fields += (position.tenant_id, position.due_in_ms)
+    return join(position.id for position in waiting), _encode(fields)
 
 
 def _kind(position: Position) -> str:
