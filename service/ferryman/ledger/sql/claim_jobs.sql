@@ -26,7 +26,7 @@ claimed AS (
     FROM claimable AS c
     WHERE j.id = c.id
     RETURNING
-        j.*, greatest(0, extract(epoch FROM j.started_at - j.run_at) * 1000)::bigint AS wait_ms
+        j.*, greatest(0, floor(extract(epoch FROM j.started_at - j.run_at) * 1000))::bigint AS wait_ms
 ),
 audited AS (
     INSERT INTO ferryman.job_audit (

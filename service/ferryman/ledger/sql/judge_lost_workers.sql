@@ -6,8 +6,8 @@ WITH lost AS MATERIALIZED (
 )
 SELECT
     id, claim_token, attempt, isolated, crashes, cancel_requested, max_retries, lease_until,
-    greatest(0, extract(epoch FROM started_at - run_at) * 1000)::bigint AS wait_ms,
-    greatest(0, extract(epoch FROM now() - started_at) * 1000)::bigint AS run_ms
+    greatest(0, floor(extract(epoch FROM started_at - run_at) * 1000))::bigint AS wait_ms,
+    greatest(0, floor(extract(epoch FROM now() - started_at) * 1000))::bigint AS run_ms
 FROM ferryman.jobs
 WHERE status = 'running' AND (worker_id IN (SELECT id FROM lost)) IS TRUE
 ORDER BY lease_until
