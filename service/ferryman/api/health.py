@@ -51,5 +51,5 @@ class Health:
             return DependencyView("down", {"reason": "no answer in time"})
         except (LedgerError, DispatcherUnavailableError):
             return DependencyView("down", {"reason": "cannot be reached"})
-        is_right = details.get("current", True) is not False
+        is_right = details.get("schemaReady", True) is not False
         return DependencyView("up" if is_right else "wrong", timed(details))
