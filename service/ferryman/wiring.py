@@ -1,12 +1,49 @@
-"""Where the parts are put together: the only place that knows concrete classes."""
+"""Where the parts are put together: the only place that knows concrete classes.
+
+Imports stand inside the functions: each kind of process loads only what it needs.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from ferryman.settings.environment import SettingsError
-from ferryman.settings.processes import IdentitySettings
+from ferryman.settings.processes import ApiSettings, IdentitySettings, StoreSettings
+
+if TYPE_CHECKING:
+    from ferryman.api.services import Dependencies
+    from ferryman.core.queues import QueueSettings
+    from ferryman.ledger.inspection import Inspection
+    from ferryman.ledger.migrate import SchemaState
+    from ferryman.ports import Dispatcher, Ledger, QueueRecord
+    from ferryman.telemetry.metrics import Metrics
+
+_QUEUES_FILE_ACTOR: Final = "queues-file"
+_AGAIN_SECONDS: Final = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The machine's clocks, behind `ports.Clock`."""
+
+    def now(self) -> datetime:
+        """An aware UTC instant."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start that never run back."""
+        return time.monotonic()
 
 
 def mint_token(
@@ -21,7 +58,7 @@ def mint_token(
     from ferryman.auth.minting import mint
 
     return mint(
-        required_secret(identity),
+        _secret(identity),
         tenant_id=tenant_id,
         user_id=user_id,
         roles=roles,
@@ -32,8 +69,189 @@ def mint_token(
     )
 
 
-def required_secret(identity: IdentitySettings) -> str:
-    """The shared secret. Raises SettingsError when tokens are to be checked in another way."""
+async def migrate_ledger(
+    owner_url: str, *, service_login: str | None, progress: Callable[[str], None] | None = None
+) -> list[str]:
+    """Bring the schema up to date; answers what was applied. Raises LedgerError."""
+    from ferryman.ledger.migrate import migrate
+
+    return await migrate(owner_url, service_login=service_login, progress=progress)
+
+
+async def check_ledger(owner_url: str) -> SchemaState:
+    """How the schema stands. Raises LedgerUnavailableError."""
+    from ferryman.ledger.migrate import check
+
+    return await check(owner_url)
+
+
+async def inspect_ledger(url: str) -> Inspection:
+    """One look at the database. Raises LedgerError."""
+    from ferryman.ledger.inspection import inspect
+
+    return await inspect(url)
+
+
+async def inspect_dispatcher(url: str) -> Mapping[str, object]:
+    """One look at Redis. Raises DispatcherUnavailableError."""
+    dispatcher = _make_dispatcher(url)
+    try:
+        return await dispatcher.ping()
+    finally:
+        await dispatcher.close()
+
+
+async def serve_api(settings: ApiSettings, stop: asyncio.Event) -> None:
+    """Serve REST and take part in the maintenance until `stop` is set; then finish what was begun."""
+    from ferryman.api.app import begin_stopping, create_app
+    from ferryman.api.server import serving
+    from ferryman.telemetry import names
+    from ferryman.telemetry.metrics import Metrics
+
+    metrics = Metrics()
+    async with _stores(settings.stores, "ferryman-api", metrics) as (ledger, dispatcher):
+        given = _api_dependencies(settings, ledger, dispatcher, metrics)
+        app = create_app(given)
+        async with (
+            serving(
+                app,
+                host=settings.host,
+                port=settings.port,
+                limits=given.limits,
+                grace_seconds=settings.grace_seconds,
+            ) as port,
+            _beside(
+                partial(_maintain, "api", ledger, dispatcher, metrics),
+                partial(_provide_queues, ledger, settings.queues),
+            ),
+        ):
+            log.info(names.API_STARTED, extra={"host": settings.host, "port": port})
+            await stop.wait()
+            log.info(names.API_STOPPING)
+            begin_stopping(app)
+            await asyncio.sleep(settings.drain_seconds)
+    log.info(names.API_STOPPED)
+
+
+def _api_dependencies(
+    settings: ApiSettings, ledger: Ledger, dispatcher: Dispatcher, metrics: Metrics
+) -> Dependencies:
+    from importlib.metadata import version
+
+    from ferryman.api.limits import BuildInfo, Limits
+    from ferryman.api.services import Dependencies
+    from ferryman.auth.tokens import TokenVerifier, hs256_key
+
+    clock, identity = SystemClock(), settings.identity
+    return Dependencies(
+        ledger=ledger,
+        dispatcher=dispatcher,
+        verifier=TokenVerifier(
+            hs256_key(_secret(identity)), clock, issuer=identity.issuer, audience=identity.audience
+        ),
+        metrics=metrics,
+        clock=clock,
+        dice=random.random,
+        limits=Limits(max_body_bytes=settings.max_body_bytes),
+        build=BuildInfo(version=version("ferryman")),
+    )
+
+
+async def _provide_queues(ledger: Ledger, queues: Mapping[str, QueueSettings], stop: asyncio.Event) -> None:
+    """Bring the ledger's queues to what the queues file says, as soon as the ledger can be reached."""
+    from ferryman.core.job import Actor, ActorKind
+    from ferryman.ports import LedgerError
+    from ferryman.telemetry import names
+
+    actor = Actor(kind=ActorKind.SERVICE, id=_QUEUES_FILE_ACTOR)
+    for name, settings in queues.items():
+        while not stop.is_set():
+            try:
+                present = await ledger.queues.get(name)
+                if present is None or not _agrees(present, settings):
+                    await ledger.queues.put(name, settings, actor)
+                    log.info(names.QUEUES_PROVIDED, extra={"queue": name})
+                break
+            except LedgerError:
+                await _pause(stop, _AGAIN_SECONDS)
+
+
+def _agrees(present: QueueRecord, wanted: QueueSettings) -> bool:
+    """Whether a PUT would change nothing; a file that does not speak of pausing leaves that alone."""
+    from msgspec.structs import replace
+
+    paused = wanted.paused if wanted.paused is not None else present.paused
+    return paused == present.paused and replace(present.settings, paused=None) == replace(wanted, paused=None)
+
+
+async def _maintain(
+    kind: str, ledger: Ledger, dispatcher: Dispatcher, metrics: Metrics, stop: asyncio.Event
+) -> None:
+    from ferryman.maintainer.maintainer import Maintainer
+
+    holder = f"{kind}-{socket.gethostname()}-{uuid4().hex[:12]}"
+    await Maintainer(holder, ledger, dispatcher, SystemClock(), metrics).run(stop)
+
+
+@asynccontextmanager
+async def _beside(*loops: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run loops beside the block; at its end they are told to stop and waited for."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        for loop in loops:
+            tasks.create_task(loop(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+@asynccontextmanager
+async def _stores(
+    settings: StoreSettings, name: str, metrics: Metrics
+) -> AsyncIterator[tuple[Ledger, Dispatcher]]:
+    """Ledger and dispatcher for the block. Neither is dialled yet: both may come later."""
+    async with _ledger(settings, name, metrics, settings.pool_size) as ledger:
+        dispatcher = _make_dispatcher(settings.redis_url)
+        try:
+            yield ledger, dispatcher
+        finally:
+            await dispatcher.close()
+
+
+def _ledger(
+    settings: StoreSettings, name: str, metrics: Metrics | None, connections: int
+) -> AbstractAsyncContextManager[Ledger]:
+    from ferryman.ledger.postgres import open_ledger
+
+    hot = max(1, connections // 2)
+    return open_ledger(
+        settings.database_url,
+        connections=hot,
+        readers=max(1, connections - hot),
+        application_name=name,
+        pooler=settings.is_pooled,
+        metrics=metrics,
+    )
+
+
+def _make_dispatcher(url: str) -> Dispatcher:
+    from ferryman.dispatch.connections import RedisAddressError
+    from ferryman.dispatch.dispatcher import open_dispatcher
+
+    try:
+        return open_dispatcher(url)
+    except RedisAddressError as error:
+        raise SettingsError(f"FERRYMAN_REDIS_URL is wrong: {error}") from None
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
+def _secret(identity: IdentitySettings) -> str:
     if identity.secret is None:
         raise SettingsError(
             "tokens are checked by FERRYMAN_JWT_SECRET alone in this version",

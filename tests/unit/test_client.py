@@ -98,7 +98,7 @@ async def test_submit_sends_the_fields_of_the_contract(server: Answering, client
     assert headers["Authorization"] == "Bearer token-of-ours"
     assert headers["Content-Type"] == "application/json"
     assert headers["X-Correlation-Id"]
-    assert headers["Idempotency-Key"]
+    assert "Idempotency-Key" not in headers
     assert body == {
         "type": "chat",
         "input": {"message": "hi"},
@@ -203,10 +203,17 @@ async def test_reads_are_tried_again_while_the_service_is_away(server: Answering
 async def test_submission_is_repeated_under_one_key(server: Answering, client: Client) -> None:
     stored = web.json_response({"jobId": "j1", "status": "pending"}, status=201)
     server.plan = [problem(503, "outcome_unknown"), problem(409, "in_flight"), stored]
-    await client.submit("chat")
+    await client.submit("chat", idempotency_key="k1")
     keys = {headers["Idempotency-Key"] for _, _, headers, _ in server.asked}
     assert len(server.asked) == 3
-    assert len(keys) == 1
+    assert keys == {"k1"}
+
+
+async def test_submission_without_a_key_is_not_repeated_in_doubt(server: Answering, client: Client) -> None:
+    server.plan = [problem(503, "ledger_unavailable"), problem(503, "outcome_unknown")]
+    with pytest.raises(OutcomeUnknownError):
+        await client.submit("chat")
+    assert len(server.asked) == 2
 
 
 async def test_changes_are_repeated_only_if_nothing_happened(server: Answering, client: Client) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 from ferryman.api.health import Health
-from ferryman.api.keys import SERVICES
+from ferryman.api.keys import SERVICES, STOPPING
 from ferryman.api.middlewares import make_edge
 from ferryman.api.routes import ROUTES
 from ferryman.api.routing import endpoint
@@ -19,11 +20,17 @@ def create_app(given: Dependencies) -> web.Application:
     services = build_services(given)
     app = web.Application(middlewares=[make_edge(given.metrics)], client_max_size=given.limits.max_body_bytes)
     app[SERVICES] = services
+    app[STOPPING] = asyncio.Event()
     for route in ROUTES:
         app.router.add_route(route.method, route.path, endpoint(route, services))
     _add_open_pages(app, services)
     app.cleanup_ctx.append(_closing)
     return app
+
+
+def begin_stopping(app: web.Application) -> None:
+    """Say at `/readyz` that no more calls should come; those that do come are answered."""
+    app[STOPPING].set()
 
 
 def _add_open_pages(app: web.Application, services: Services) -> None:
@@ -38,4 +45,4 @@ async def _closing(app: web.Application) -> AsyncIterator[None]:
     await app[SERVICES].close()
 
 
-__all__ = ["Dependencies", "create_app"]
+__all__ = ["Dependencies", "begin_stopping", "create_app"]

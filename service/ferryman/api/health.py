@@ -9,6 +9,7 @@ from typing import Any, Literal
 from aiohttp import web
 
 from ferryman.api.exchange import Answer
+from ferryman.api.keys import STOPPING
 from ferryman.api.routing import encode
 from ferryman.api.services import Services
 from ferryman.api.views import DependencyView, LivenessView, ReadinessView, timed
@@ -24,12 +25,12 @@ class Health:
     async def live(self, _: web.Request) -> web.Response:
         return encode(Answer(200, LivenessView("ok", self._given.build.version)))
 
-    async def ready(self, _: web.Request) -> web.Response:
+    async def ready(self, request: web.Request) -> web.Response:
         ledger, dispatcher = await asyncio.gather(
             self._ask(self._given.ledger.ping()), self._ask(self._given.dispatcher.ping())
         )
         status: Literal["ready", "degraded", "unavailable"] = "ready"
-        if ledger.state != "up":
+        if ledger.state != "up" or request.app[STOPPING].is_set():
             status = "unavailable"
         elif dispatcher.state != "up":
             status = "degraded"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from aiohttp import web
@@ -9,4 +10,5 @@ from aiohttp import web
 from ferryman.api.services import Services
 
 SERVICES: Final = web.AppKey("services", Services)
+STOPPING: Final = web.AppKey("stopping", asyncio.Event)
 CORRELATION: Final = "ferryman.correlation"

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from ferryman.cli.parser import add_command
-from ferryman.cli.stopping import stop_at_end_of_stdin
+from ferryman.cli.stopping import stop_at_end_of_stdin, stop_event
 from ferryman.cli.terminal import complain, put, put_document, say
 
 if TYPE_CHECKING:
@@ -73,7 +73,12 @@ def run_api(arguments: argparse.Namespace) -> int:
     environment = _begin()
     settings = api_settings(environment, host=arguments.host, port=arguments.port)
     _end_with_stdin(arguments, settings.grace_seconds)
-    return _run(serve_api(settings))
+
+    async def serve() -> int:
+        await serve_api(settings, stop_event())
+        return 0
+
+    return _run(serve())
 
 
 def run_worker(arguments: argparse.Namespace) -> int:
@@ -149,15 +154,14 @@ def _begin() -> Environment:
     return environment
 
 
-def _run(work: Coroutine[Any, Any, None]) -> int:
+def _run(work: Coroutine[Any, Any, int]) -> int:
     """Run on uvloop, which spends half as much on a request as asyncio's own loop."""
     import asyncio
 
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work)
-    return 0
+        return runner.run(work)
 
 
 def _add_end_with_stdin(parser: Parser) -> None:

@@ -64,7 +64,7 @@ def _row(status: dict[str, Any]) -> tuple[object, ...]:
         status["retrying"],
         status["running"],
         status["deadLetters"],
-        shown(status.get("oldestPendingAgeMs")),
+        _oldest(status),
         status["maxSize"] + status["maxBacklog"],
         (status.get("workers") or {}).get("count"),
     )
@@ -76,7 +76,10 @@ def run_get(arguments: argparse.Namespace) -> int:
     if arguments.output == "json":
         put_document(settings)
         return 0
-    put_fields([*_flat(settings), *((f"now: {name}", value) for name, value in _figures(status))])
+    queue = settings.pop("queue")
+    put_fields(
+        [("queue", queue), *_flat(settings), *((f"now: {name}", value) for name, value in _figures(status))]
+    )
     return 0
 
 
@@ -94,12 +97,16 @@ def _figures(status: dict[str, Any]) -> list[tuple[str, object]]:
         ("waiting", status["pending"] + status["scheduled"] + status["retrying"]),
         ("running", status["running"]),
         ("dead letters", status["deadLetters"]),
-        ("oldest pending", shown(status.get("oldestPendingAgeMs"))),
+        ("oldest pending", _oldest(status)),
         (
             "workers",
             f"{workers.get('count', 0)}, {workers.get('busy', 0)} of {workers.get('slots', 0)} slots busy",
         ),
     ]
+
+
+def _oldest(status: dict[str, Any]) -> str:
+    return shown(status["oldestPendingAgeMs"]) if status["pending"] else ""
 
 
 def run_set(arguments: argparse.Namespace) -> int:

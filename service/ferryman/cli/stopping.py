@@ -9,8 +9,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def stop_event() -> asyncio.Event:
+    """An event of the running loop that SIGINT and SIGTERM set."""
+    import asyncio
+
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 @contextmanager

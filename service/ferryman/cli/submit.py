@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,8 +54,7 @@ def run_submit(arguments: argparse.Namespace) -> int:
 
 
 async def _submit(client: Client, arguments: argparse.Namespace, body: dict[str, Any]) -> int:
-    # With a key of its own, a submission whose answer got lost can be repeated.
-    headers = {"Idempotency-Key": arguments.idempotency_key or str(uuid.uuid4())}
+    headers = {"Idempotency-Key": arguments.idempotency_key} if arguments.idempotency_key else {}
     answer = await client.call("POST", "/api/jobs", body=body, headers=headers)
     if not arguments.wait:
         _show_submitted(arguments.output, answer)

@@ -63,7 +63,8 @@ def put_fields(fields: Sequence[tuple[str, object]]) -> None:
     filled = [(name, value) for name, value in fields if value not in (None, "", [], {})]
     width = max((len(name) for name, _ in filled), default=0)
     for name, value in filled:
-        put(f"{name.ljust(width)}  {harmless(str(value))}")
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        put(f"{name.ljust(width)}  {harmless(text)}")
 
 
 def drawn_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -31,8 +30,8 @@ class Client:
     async with Client("http://127.0.0.1:3101", token) as client:
         job = await client.wait((await client.submit("chat", {"message": "hello"})).job_id)
     ```
-    `timeout` is in seconds, for one try; `tries` bounds the repetitions of what is safe to repeat; `headers`
-    go with every request. Every submission carries an Idempotency-Key, so a repeated one is stored once.
+    `timeout` is in seconds, for one try; `tries` bounds the repetitions of what is safe to repeat: reads, what
+    certainly was not accepted, and submissions with an idempotency key. `headers` go with every request.
     Errors: `ferryman.client`.
     """
 
@@ -176,15 +175,15 @@ class Client:
     async def _submit(
         self, path: str, body: object, idempotency_key: str | None, correlation_id: str | None
     ) -> Any:
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         if correlation_id:
             headers["X-Correlation-Id"] = correlation_id
         for number in range(self._tries):
             try:
                 return await self.call("POST", path, body=body, headers=headers)
             except ConflictError:
-                # Our own earlier try, whose answer was lost, is still being carried out.
-                if number == self._tries - 1:
+                # Our own earlier try under this key, whose answer was lost, is still being carried out.
+                if not idempotency_key or number == self._tries - 1:
                     raise
                 await asyncio.sleep(_TWIN_PAUSE_SECONDS)
         raise AssertionError("unreachable: the last try returns or raises")

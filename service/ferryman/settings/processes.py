@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ferryman.core.queues import QueueSettings
@@ -14,12 +14,15 @@ from ferryman.settings.environment import Environment, SettingsError, missing
 from ferryman.settings.queues_file import read_queues_file
 from ferryman.settings.variables import LogFormat, LogLevel
 
+T = TypeVar("T")
+
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 3_101
 DEFAULT_API_URL: Final = f"http://127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_MAX_BODY_BYTES: Final = 1_048_576
 DEFAULT_GRACE_SECONDS: Final = 30.0
-DEFAULT_POOL_SIZE: Final = 8
+DEFAULT_POOL_SIZE: Final = 7
+DEFAULT_DRAIN_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,7 @@ class StoreSettings:
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
     pool_size: int
+    is_pooled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ class ApiSettings:
     max_body_bytes: int
     rate_per_second: float
     rate_burst: int
+    drain_seconds: float
     grace_seconds: float
     queues: Mapping[str, QueueSettings]
 
@@ -101,6 +106,7 @@ def store_settings(environment: Environment) -> StoreSettings:
         database_url=environment.require(v.DATABASE_URL),
         redis_url=environment.require(v.REDIS_URL),
         pool_size=environment.get(v.POOL_SIZE) or DEFAULT_POOL_SIZE,
+        is_pooled=environment.get(v.POOLER) or False,
     )
 
 
@@ -139,6 +145,7 @@ def api_settings(environment: Environment, *, host: str | None, port: int | None
         max_body_bytes=environment.get(v.MAX_BODY_BYTES) or DEFAULT_MAX_BODY_BYTES,
         rate_per_second=rate,
         rate_burst=environment.get(v.API_RATE_BURST) or max(1, round(2 * rate)),
+        drain_seconds=_first(environment.get(v.API_DRAIN_SECONDS), DEFAULT_DRAIN_SECONDS),
         grace_seconds=grace_seconds(environment),
         queues=queues_of_file(environment),
     )
@@ -160,8 +167,7 @@ def queues_of_file(environment: Environment) -> Mapping[str, QueueSettings]:
 
 
 def grace_seconds(environment: Environment) -> float:
-    given = environment.get(v.SHUTDOWN_GRACE_SECONDS)
-    return DEFAULT_GRACE_SECONDS if given is None else given
+    return _first(environment.get(v.SHUTDOWN_GRACE_SECONDS), DEFAULT_GRACE_SECONDS)
 
 
 def owner_database_url(environment: Environment) -> str:
@@ -211,5 +217,5 @@ def _login(url: str) -> str | None:
     return unquote(name) if name else None
 
 
-def _first(*candidates: int | None) -> int:
+def _first(*candidates: T | None) -> T:
     return next(c for c in candidates if c is not None)

@@ -117,6 +117,15 @@ def _log_level(text: str) -> LogLevel:
             raise ValueError
 
 
+def _pooler(text: str) -> bool:
+    """Whether there is one."""
+    match text:
+        case "none" | "transaction":
+            return text == "transaction"
+        case _:
+            raise ValueError
+
+
 def _filled(text: str) -> str:
     return text
 
@@ -179,6 +188,14 @@ API_RATE_BURST: Final = Variable(
 POOL_SIZE: Final = Variable(
     "FERRYMAN_POOL_SIZE", "PostgreSQL connections of one process, from 2 to 200", _whole(2, 200)
 )
+POOLER: Final = Variable(
+    "FERRYMAN_POOLER", "none, or transaction for a pooler in transaction mode before PostgreSQL", _pooler
+)
+API_DRAIN_SECONDS: Final = Variable(
+    "FERRYMAN_API_DRAIN_SECONDS",
+    "seconds from 0 to 600 in which a stopping API says that it is not ready and still answers",
+    _number(0, 600),
+)
 FAILPOINT: Final = Variable("FERRYMAN_FAILPOINT", "the name of a failpoint; for tests only", _filled)
 POSTGRES_BIN: Final = Variable(
     "FERRYMAN_POSTGRES_BIN", "a folder with initdb, postgres and psql, for `ferryman dev`", _executable
@@ -191,6 +208,6 @@ ALL: Final[tuple[Variable[object], ...]] = (
     DATABASE_URL, OWNER_DATABASE_URL, REDIS_URL,
     JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL, JWT_ISSUER, JWT_AUDIENCE,
     HANDLERS, QUEUES_FILE, API_URL, TOKEN, LOG_FORMAT, LOG_LEVEL, MAX_BODY_BYTES, HOST, PORT,
-    SHUTDOWN_GRACE_SECONDS, API_RATE_PER_SECOND, API_RATE_BURST, POOL_SIZE, FAILPOINT,
-    POSTGRES_BIN, REDIS_BIN,
+    SHUTDOWN_GRACE_SECONDS, API_RATE_PER_SECOND, API_RATE_BURST, POOL_SIZE, POOLER,
+    API_DRAIN_SECONDS, FAILPOINT, POSTGRES_BIN, REDIS_BIN,
 )  # fmt: skip
