@@ -61,7 +61,8 @@ SELECT
         SELECT count(*) FROM ferryman.dead_letter_jobs
         WHERE queue_name = $1 AND status = 'dead' AND ($2 IS NULL OR tenant_id = $2)
     ) AS dead_letters,
-    (SELECT greatest(0, extract(epoch FROM now() - since) * 1000)::bigint FROM oldest) AS oldest_pending_age_ms,
+    (SELECT (extract(epoch FROM now() - least(now(), since)) * 1000)::bigint FROM oldest WHERE since IS NOT NULL)
+        AS oldest_pending_age_ms,
     ARRAY(SELECT jobs FROM due ORDER BY place) AS due,
     (
         SELECT coalesce(sum(greatest(0, extract(epoch FROM now() - started_at) * 1000)), 0)::bigint FROM running
