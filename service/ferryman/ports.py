@@ -391,6 +391,44 @@ class DeadLetterStore(Protocol):
         """
 
 
+class KeyHolder(Struct, frozen=True):
+    """Whose idempotency key it is: keys of different users never meet."""
+
+    tenant_id: str
+    user_id: int
+    key: str
+
+
+class KeyState(Struct, frozen=True, kw_only=True):
+    """What is known of an idempotency key.
+
+    `is_taken`: the caller is to carry the submission out, storing its jobs under `job_ids`. Otherwise
+    `status` and `answer` are those of the submission with that `body_hash`, None while it is under way.
+    """
+
+    is_taken: bool
+    job_ids: tuple[UUID, ...]
+    tried_at: datetime
+    body_hash: bytes
+    status: int | None
+    answer: bytes | None
+
+
+class KeyStore(Protocol):
+    """Idempotency keys. Each holds for a day; a try that was not answered may be taken over by its like after
+    some seconds, with the same job ids.
+    """
+
+    async def take(self, holder: KeyHolder, *, body_hash: bytes, job_ids: Sequence[UUID]) -> KeyState:
+        """Take a free key, offering ids for the jobs, or say what is known of it. Durable when it returns."""
+
+    async def answered(self, holder: KeyHolder, *, status: int, answer: bytes) -> None:
+        """Keep the first answer."""
+
+    async def free(self, holder: KeyHolder, *, tried_at: datetime) -> None:
+        """The try that began then stored nothing: the key may be used again."""
+
+
 class RetentionResult(Struct, frozen=True, kw_only=True):
     completed: int
     cancelled: int
@@ -416,6 +454,7 @@ class Ledger(Protocol):
     dead_letters: DeadLetterStore
     reports: Reports
     retention: RetentionStore
+    keys: KeyStore
 
     async def ping(self) -> Mapping[str, object]:
         """Versions and schema state for readiness. Raises LedgerUnavailableError."""

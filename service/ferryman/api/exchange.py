@@ -19,6 +19,7 @@ from ferryman.lifecycle.asker import Asker
 from ferryman.lifecycle.failures import not_found
 
 MAX_REASON_CHARS: Final = 500
+MAX_KEY_CHARS: Final = 200
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -40,6 +41,7 @@ class Exchange(Struct, frozen=True, kw_only=True):
     request: web.Request
     asker: Asker
     query: Any
+    raw: bytes | None
     body: Any
 
     def id(self, name: str, what: str) -> UUID:
@@ -52,6 +54,17 @@ class Exchange(Struct, frozen=True, kw_only=True):
         if not is_queue_name(name):
             raise not_found("queue")
         return name
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """The caller's key of this submission. Raises Problem."""
+    keys = request.headers.getall("Idempotency-Key", [])
+    if not keys:
+        return None
+    if len(keys) > 1 or not 0 < len(keys[0]) <= MAX_KEY_CHARS or not keys[0].isprintable():
+        message = f"takes one key of 1 to {MAX_KEY_CHARS} printable characters"
+        raise invalid(FieldError("Idempotency-Key", message))
+    return keys[0]
 
 
 def path_id(text: str, what: str) -> UUID:

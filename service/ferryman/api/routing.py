@@ -69,8 +69,10 @@ def endpoint(route: Route, services: Services) -> Handler:
         asker = identify(request, verifier, request[CORRELATION])
         asker.scope(route.call)
         query = route.query.read(request.query) if request.query_string else route.query.nothing
-        body = await read_body(request, route, limits.body_seconds)
-        answer = await route.handle(services, Exchange(request=request, asker=asker, query=query, body=body))
+        raw = await read_body(request, route, limits.body_seconds)
+        body = None if raw is None or route.body is None else route.body.read(raw)
+        exchange = Exchange(request=request, asker=asker, query=query, raw=raw, body=body)
+        answer = await route.handle(services, exchange)
         return encode(answer)
 
     return handle
@@ -88,8 +90,8 @@ def encode(answer: Answer) -> web.Response:
     )
 
 
-async def read_body(request: web.Request, route: Route, seconds: float) -> Any:
-    """The body in its shape; None when the route takes none or it was left out. Raises Problem."""
+async def read_body(request: web.Request, route: Route, seconds: float) -> bytes | None:
+    """The bytes of the body; None when the route takes none or it was left out. Raises Problem."""
     if not request.body_exists:
         if route.body is not None and route.body_required:
             _refuse_other_media(request)
@@ -98,8 +100,7 @@ async def read_body(request: web.Request, route: Route, seconds: float) -> Any:
     if route.body is None:
         raise invalid(FieldError("(body)", "this call takes no body"))
     _refuse_other_media(request)
-    raw = await _read_raw(request, seconds)
-    return route.body.read(raw)
+    return await _read_raw(request, seconds)
 
 
 async def _read_raw(request: web.Request, seconds: float) -> bytes:

@@ -13,6 +13,7 @@ from ferryman.lifecycle.figures import Figures
 from ferryman.lifecycle.lookup import Lookup
 from ferryman.lifecycle.queue_changes import Queues
 from ferryman.lifecycle.queue_directory import QueueDirectory
+from ferryman.lifecycle.replays import Replays
 from ferryman.lifecycle.submission import Submission
 from ferryman.lifecycle.upkeep import Upkeep
 from ferryman.lifecycle.waits import Waits
@@ -40,6 +41,7 @@ class Services:
 
     given: Dependencies
     submission: Submission
+    replays: Replays
     changes: Changes
     lookup: Lookup
     upkeep: Upkeep
@@ -61,6 +63,7 @@ def build_services(given: Dependencies) -> Services:
     return Services(
         given=given,
         submission=Submission(ledger, directory, admission, link, given.metrics, clock),
+        replays=Replays(ledger),
         changes=Changes(ledger, link),
         lookup=Lookup(ledger),
         upkeep=Upkeep(ledger, link),

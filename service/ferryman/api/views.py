@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ferryman.core.job import DeadLetterRecord, Inserted, Job
-from ferryman.core.queues import QueueSettings
+from ferryman.core.queues import PerTenant, Retention, RetrySettings, TypeSettings
 from ferryman.core.status import JobStatus
 from ferryman.lifecycle.figures import QueueStatus
 from ferryman.ports import QueueRecord, RetentionResult
@@ -243,10 +243,22 @@ class QueueStatusesView(_Shape):
     queues: list[QueueStatusView]
 
 
-class QueueView(QueueSettings, frozen=True, kw_only=True, rename="camel"):
+class QueueView(_Shape):
     """A queue and its settings, as PUT takes them."""
 
     queue: str
+    max_size: int
+    max_backlog: int
+    visibility_timeout_ms: int
+    timeout_ms: int
+    dead_letter_queue: str
+    paused: bool
+    priority_aging_ms: int
+    max_concurrency: int
+    per_tenant: PerTenant
+    retry: RetrySettings
+    types: dict[str, TypeSettings]
+    retention: Retention
 
 
 class QueuesView(_Shape):

@@ -11,6 +11,7 @@ from ferryman.core.job import Position
 from ferryman.ledger.attempts import Attempts
 from ferryman.ledger.changes import Changes
 from ferryman.ledger.dead_letters import DeadLetters
+from ferryman.ledger.idempotency import IdempotencyKeys
 from ferryman.ledger.lookup import Lookup
 from ferryman.ledger.migrate import read_state
 from ferryman.ledger.pool import SHARDS, Pools
@@ -24,6 +25,7 @@ from ferryman.ports import (
     AttemptStore,
     DeadLetterStore,
     JobStore,
+    KeyStore,
     QueueStore,
     Reports,
     RetentionStore,
@@ -55,6 +57,7 @@ class PostgresLedger:
         self.dead_letters: DeadLetterStore = DeadLetters(pools)
         self.reports: Reports = LedgerReports(pools)
         self.retention: RetentionStore = LedgerRetention(pools)
+        self.keys: KeyStore = IdempotencyKeys(pools)
 
     async def ping(self) -> Mapping[str, object]:
         """As `Ledger.ping`: `server`, `schemaReady`, and the migrations that are missing."""

@@ -33,6 +33,14 @@ class BuiltInQueueError(LifecycleError):
     """One of the three queues that always exist."""
 
 
+class KeyMismatchError(LifecycleError):
+    """The idempotency key belongs to another request."""
+
+
+class KeyBusyError(LifecycleError):
+    """The first request with this idempotency key is not answered yet."""
+
+
 class TooManyWaitsError(LifecycleError):
     """The tenant holds as many requests open as it may."""
 

@@ -43,11 +43,11 @@ class Submission:
         self._metrics = metrics
         self._clock = clock
 
-    async def submit(self, asker: Asker, order: Order) -> Inserted:
+    async def submit(self, asker: Asker, order: Order, job_id: UUID) -> Inserted:
         """One job, stored together with those of other calls."""
         tenant_id, actor = _name(asker)
         record = await self._directory.get(order.queue)
-        job = make_job(order, record.settings, asker, id=self._new_id(), tenant_id=tenant_id)
+        job = make_job(order, record.settings, asker, id=job_id, tenant_id=tenant_id)
         reserved = await self._admission.reserve(record, 1)
         reach("submit.before_insert")
         try:
@@ -60,13 +60,15 @@ class Submission:
         reach("submit.after_push")
         return inserted
 
-    async def submit_all(self, asker: Asker, orders: Sequence[Order]) -> list[Inserted]:
+    async def submit_all(
+        self, asker: Asker, orders: Sequence[Order], job_ids: Sequence[UUID]
+    ) -> list[Inserted]:
         """All of them or none, in order."""
         tenant_id, actor = _name(asker)
         records = {name: await self._directory.get(name) for name in {order.queue for order in orders}}
         jobs = [
-            make_job(order, records[order.queue].settings, asker, id=self._new_id(), tenant_id=tenant_id)
-            for order in orders
+            make_job(order, records[order.queue].settings, asker, id=job_id, tenant_id=tenant_id)
+            for order, job_id in zip(orders, job_ids, strict=True)
         ]
         reserved = await self._reserve(records, Counter(order.queue for order in orders))
         reach("submit.before_insert")
@@ -108,7 +110,8 @@ class Submission:
         self._metrics.count(names.SUBMITTED_TOTAL, new, queue=record.name)
         await self._link.push(positions, reserved=reserved)
 
-    def _new_id(self) -> UUID:
+    def new_id(self) -> UUID:
+        """An id for a job that is to be submitted now."""
         return uuid7(int(self._clock.now().timestamp() * 1_000), os.urandom(10))
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
 
 from ferryman.api.bodies import BodyReader, QueryReader
 from ferryman.api.cursors import decode_cursor, encode_cursor
-from ferryman.api.exchange import Answer, Exchange
-from ferryman.api.problems import Problem
+from ferryman.api.exchange import Answer, Exchange, idempotency_key
 from ferryman.api.routing import Example, Route
 from ferryman.api.schemas import (
     BulkSubmission,
@@ -24,6 +27,7 @@ from ferryman.api.services import Services
 from ferryman.api.views import (
     BulkView,
     ChangedView,
+    ForeignTwinView,
     HistoryView,
     JobsView,
     JobView,
@@ -33,7 +37,10 @@ from ferryman.api.views import (
     timed,
 )
 from ferryman.auth.policy import Call
+from ferryman.core.job import Inserted
 from ferryman.lifecycle.failures import NotFoundError
+from ferryman.lifecycle.orders import Order
+from ferryman.lifecycle.replays import Reply
 from ferryman.ports import JobFilter
 
 _JOBS: Final = "jobs"
@@ -41,37 +48,63 @@ _HISTORY: Final = "history"
 
 
 async def submit(services: Services, exchange: Exchange) -> Answer:
-    _refuse_idempotency_key(exchange)
-    asker = exchange.asker
     order = order_of(exchange.body, now=services.given.clock.now())
-    inserted = await services.submission.submit(asker, order)
-    view = submitted_view(
+
+    async def carry_out(job_ids: Sequence[UUID]) -> tuple[int, SubmittedView | ForeignTwinView]:
+        inserted = await services.submission.submit(exchange.asker, order, job_ids[0])
+        return 200 if inserted.duplicate else 201, _view(exchange, order, inserted)
+
+    return await _once(services, exchange, [services.submission.new_id()], carry_out)
+
+
+async def submit_bulk(services: Services, exchange: Exchange) -> Answer:
+    orders = orders_of(exchange.body, now=services.given.clock.now())
+
+    async def carry_out(job_ids: Sequence[UUID]) -> tuple[int, BulkView]:
+        inserted = await services.submission.submit_all(exchange.asker, orders, job_ids)
+        views = [_view(exchange, order, one) for order, one in zip(orders, inserted, strict=True)]
+        return 200 if all(one.duplicate for one in inserted) else 201, BulkView(views)
+
+    return await _once(services, exchange, [services.submission.new_id() for _ in orders], carry_out)
+
+
+async def _once(
+    services: Services,
+    exchange: Exchange,
+    offered: Sequence[UUID],
+    carry_out: Callable[[Sequence[UUID]], Awaitable[tuple[int, Any]]],
+) -> Answer:
+    """The answer of a submission; under an Idempotency-Key the first one, whenever it is sent again."""
+    key = idempotency_key(exchange.request)
+    if key is None:
+        status, view = await carry_out(offered)
+        return Answer(status, view, _location(view))
+
+    async def reply(job_ids: Sequence[UUID]) -> Reply:
+        status, view = await carry_out(job_ids)
+        return Reply(status, msgspec.json.encode(view))
+
+    request = exchange.request.path.encode() + b"\n" + (exchange.raw or b"")
+    first = await services.replays.once(exchange.asker, key, request, offered, reply)
+    headers = {"Idempotent-Replayed": "true"} if first.is_replay else {}
+    return Answer(first.status, msgspec.Raw(first.body), headers | _location(msgspec.json.decode(first.body)))
+
+
+def _location(view: Any) -> dict[str, str]:
+    """Where the one job of an answer is."""
+    job_id = view.get("jobId") if isinstance(view, dict) else getattr(view, "job_id", None)
+    return {} if job_id is None else {"Location": f"/api/jobs/{job_id}"}
+
+
+def _view(exchange: Exchange, order: Order, inserted: Inserted) -> SubmittedView | ForeignTwinView:
+    asker = exchange.asker
+    return submitted_view(
         inserted,
         order.type,
         user_id=asker.principal.user_id or 0,
         correlation_id=asker.correlation_id,
         trace_id=asker.trace_id,
     )
-    status = 200 if inserted.duplicate else 201
-    return Answer(status, view, {"Location": f"/api/jobs/{view.job_id}"})
-
-
-async def submit_bulk(services: Services, exchange: Exchange) -> Answer:
-    _refuse_idempotency_key(exchange)
-    asker = exchange.asker
-    orders = orders_of(exchange.body, now=services.given.clock.now())
-    inserted = await services.submission.submit_all(asker, orders)
-    views = [
-        submitted_view(
-            one,
-            order.type,
-            user_id=asker.principal.user_id or 0,
-            correlation_id=asker.correlation_id,
-            trace_id=asker.trace_id,
-        )
-        for order, one in zip(orders, inserted, strict=True)
-    ]
-    return Answer(200 if all(one.duplicate for one in inserted) else 201, BulkView(views))
 
 
 async def list_jobs(services: Services, exchange: Exchange) -> Answer:
@@ -128,11 +161,6 @@ async def retry(services: Services, exchange: Exchange) -> Answer:
     return Answer(202, ChangedView(str(job_id), status))
 
 
-def _refuse_idempotency_key(exchange: Exchange) -> None:
-    if "Idempotency-Key" in exchange.request.headers:
-        raise Problem("not_supported", "Idempotency-Key is not taken yet; uniqueKey is")
-
-
 ROUTES: Final = (
     Route(
         method="POST",
@@ -148,7 +176,14 @@ ROUTES: Final = (
             201: (SubmittedView, "The job is stored; Location leads to it"),
             200: (SubmittedView, "An unfinished job holds the uniqueKey"),
         },
-        problems=("not_supported", "unknown_queue", "queue_full", "outcome_unknown"),
+        problems=(
+            "unknown_queue",
+            "queue_full",
+            "idempotency_mismatch",
+            "idempotency_in_flight",
+            "outcome_unknown",
+        ),
+        headers=("Idempotency-Key",),
         examples=(
             Example(
                 body={"message": "Test enterprise job pipeline", "type": "chat"},
@@ -181,7 +216,14 @@ ROUTES: Final = (
             201: (BulkView, "The jobs are stored, in the order of the request"),
             200: (BulkView, "Every job was there before"),
         },
-        problems=("not_supported", "unknown_queue", "queue_full", "outcome_unknown"),
+        problems=(
+            "unknown_queue",
+            "queue_full",
+            "idempotency_mismatch",
+            "idempotency_in_flight",
+            "outcome_unknown",
+        ),
+        headers=("Idempotency-Key",),
         examples=(
             Example(
                 body={
