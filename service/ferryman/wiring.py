@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import socket
 import time
@@ -18,18 +19,26 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from ferryman.settings.environment import SettingsError
-from ferryman.settings.processes import ApiSettings, IdentitySettings, StoreSettings
+from ferryman.settings.processes import ApiSettings, IdentitySettings, StoreSettings, WorkerSettings
 
 if TYPE_CHECKING:
+    from redis.asyncio import ConnectionPool
+
     from ferryman.api.services import Dependencies
+    from ferryman.core.job import Actor
     from ferryman.core.queues import QueueSettings
     from ferryman.ledger.inspection import Inspection
     from ferryman.ledger.migrate import SchemaState
     from ferryman.ports import Dispatcher, Ledger, QueueRecord
     from ferryman.telemetry.metrics import Metrics
+    from ferryman.worker.crew import Outside
+    from ferryman.worker.registry import Registry
+    from ferryman.worker.runtime import Settings
 
-_QUEUES_FILE_ACTOR: Final = "queues-file"
+_CONFIGURATION_ACTOR: Final = "configuration"
 _AGAIN_SECONDS: Final = 1.0
+_ARQ_CONNECTIONS: Final = 2
+_ARQ_TIMEOUT_SECONDS: Final = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +85,17 @@ async def migrate_ledger(
     from ferryman.ledger.migrate import migrate
 
     return await migrate(owner_url, service_login=service_login, progress=progress)
+
+
+async def create_queues(url: str, names: Sequence[str]) -> None:
+    """Create those queues that do not exist, with default settings. Raises LedgerError."""
+    from ferryman.core.queues import QueueSettings
+    from ferryman.ledger.postgres import open_ledger
+
+    async with open_ledger(url) as ledger:
+        for name in names:
+            if await ledger.queues.get(name) is None:
+                await ledger.queues.put(name, QueueSettings(), _configuration_actor())
 
 
 async def check_ledger(owner_url: str) -> SchemaState:
@@ -133,6 +153,75 @@ async def serve_api(settings: ApiSettings, stop: asyncio.Event) -> None:
     log.info(names.API_STOPPED)
 
 
+async def run_pipeline_worker(
+    settings: WorkerSettings, queues: Sequence[str], concurrency: int | None
+) -> int:
+    """Run jobs, and take part in the maintenance, until SIGTERM. Answers the exit code.
+
+    Does not return while handlers that ignored their end still run: then it leaves the process.
+    """
+    from ferryman.telemetry.metrics import Metrics
+    from ferryman.worker.runtime import WorkerOptions, run_worker
+
+    handlers = _load_handlers(settings)
+    metrics = Metrics()
+    options = WorkerOptions(
+        queues=tuple(dict.fromkeys(queues)), concurrency=concurrency, shutdown_grace_s=settings.grace_seconds
+    )
+    async with _stores(settings.stores, "ferryman-worker", metrics) as (ledger, dispatcher):
+        report = await run_worker(
+            handlers,
+            options,
+            _outside(settings.stores, ledger, dispatcher, metrics),
+            _arq_pool(settings.stores.redis_url),
+            [partial(_maintain, "worker", ledger, dispatcher, metrics)],
+        )
+    if report.zombies:
+        # Their threads would hold up the end of the process for ever.
+        logging.shutdown()
+        os._exit(report.exit_code)
+    return report.exit_code
+
+
+def _load_handlers(settings: WorkerSettings) -> Registry | Settings:
+    from ferryman.worker.registry import load_registry
+    from ferryman.worker.runtime import load_settings
+
+    place = settings.handlers or settings.arq_settings or ""
+    try:
+        return load_registry(place) if settings.handlers else load_settings(place)
+    except Exception as error:
+        # Whatever the application's module raises while it is imported.
+        raise SettingsError(
+            f"the handlers of {place!r} cannot be loaded: {type(error).__name__}: {error}",
+            "They are looked for from the present directory on. --debug shows the traceback.",
+        ) from error
+
+
+def _outside(stores: StoreSettings, ledger: Ledger, dispatcher: Dispatcher, metrics: Metrics) -> Outside:
+    from ferryman.worker.crew import Outside
+
+    def open_ledger(*, connections: int) -> AbstractAsyncContextManager[Ledger]:
+        return _ledger(stores, "ferryman-heartbeat", None, connections)
+
+    return Outside(
+        ledger=ledger,
+        dispatcher=dispatcher,
+        open_ledger=open_ledger,
+        open_dispatcher=partial(_make_dispatcher, stores.redis_url),
+        clock=SystemClock(),
+        dice=random.random,
+        metrics=metrics,
+    )
+
+
+def _arq_pool(url: str) -> ConnectionPool:
+    """Connections for what arq itself keeps in Redis: its health key."""
+    from ferryman.dispatch.connections import open_client
+
+    return open_client(url, connections=_ARQ_CONNECTIONS, timeout_s=_ARQ_TIMEOUT_SECONDS).connection_pool
+
+
 def _api_dependencies(
     settings: ApiSettings, ledger: Ledger, dispatcher: Dispatcher, metrics: Metrics
 ) -> Dependencies:
@@ -159,21 +248,25 @@ def _api_dependencies(
 
 async def _provide_queues(ledger: Ledger, queues: Mapping[str, QueueSettings], stop: asyncio.Event) -> None:
     """Bring the ledger's queues to what the queues file says, as soon as the ledger can be reached."""
-    from ferryman.core.job import Actor, ActorKind
     from ferryman.ports import LedgerError
     from ferryman.telemetry import names
 
-    actor = Actor(kind=ActorKind.SERVICE, id=_QUEUES_FILE_ACTOR)
     for name, settings in queues.items():
         while not stop.is_set():
             try:
                 present = await ledger.queues.get(name)
                 if present is None or not _agrees(present, settings):
-                    await ledger.queues.put(name, settings, actor)
-                    log.info(names.QUEUES_PROVIDED, extra={"queue": name})
+                    await ledger.queues.put(name, settings, _configuration_actor())
+                    log.info(names.QUEUE_PROVIDED, extra={"queue": name})
                 break
             except LedgerError:
                 await _pause(stop, _AGAIN_SECONDS)
+
+
+def _configuration_actor() -> Actor:
+    from ferryman.core.job import Actor, ActorKind
+
+    return Actor(kind=ActorKind.SERVICE, id=_CONFIGURATION_ACTOR)
 
 
 def _agrees(present: QueueRecord, wanted: QueueSettings) -> bool:

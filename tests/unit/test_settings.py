@@ -45,8 +45,11 @@ def test_command_line_wins_over_environment() -> None:
     settings = api_settings(environment, host="127.0.0.2", port=0)
     assert (settings.host, settings.port) == ("127.0.0.2", 0)
     handlers = environment_with(FERRYMAN_HANDLERS="shop.jobs")
-    assert worker_settings(handlers, handlers=None).handlers == "shop.jobs"
-    assert worker_settings(handlers, handlers="other.jobs").handlers == "other.jobs"
+    assert worker_settings(handlers, handlers=None, arq_settings=None).handlers == "shop.jobs"
+    assert worker_settings(handlers, handlers="other.jobs", arq_settings=None).handlers == "other.jobs"
+    assert worker_settings(handlers, handlers=None, arq_settings="shop.Arq").handlers is None
+    with pytest.raises(SettingsError, match="FERRYMAN_HANDLERS is not set"):
+        worker_settings(Environment(COMPLETE), handlers=None, arq_settings=None)
 
 
 def environment_with(**more: str) -> Environment:
@@ -181,7 +184,7 @@ def test_unknown_names_come_with_the_nearest_known_one() -> None:
         {
             "FERRYMAN_DATABSE_URL": "x",
             "FERRYMAN_JWT_SECRET_FIL": "x",
-            "FERRYMAN_ZEBRA": "x",
+            "FERRYMAN_XYLOPHONES": "x",
             "FERRYMAN_TEST_EFFECTS": "x",
             "PATH": "x",
         }
@@ -189,7 +192,7 @@ def test_unknown_names_come_with_the_nearest_known_one() -> None:
     assert environment.unknown() == [
         ("FERRYMAN_DATABSE_URL", "FERRYMAN_DATABASE_URL"),
         ("FERRYMAN_JWT_SECRET_FIL", "FERRYMAN_JWT_SECRET_FILE"),
-        ("FERRYMAN_ZEBRA", None),
+        ("FERRYMAN_XYLOPHONES", None),
     ]
 
 

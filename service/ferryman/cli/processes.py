@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ferryman.cli.parser import add_command
 from ferryman.cli.stopping import stop_at_end_of_stdin, stop_event
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ferryman.ledger.migrate import SchemaState
     from ferryman.settings import Environment
 
-_DEFAULT_CONCURRENCY: Final = 10
-
 
 def register(commands: Commands) -> None:
     """Add the three commands."""
@@ -28,13 +26,7 @@ def register(commands: Commands) -> None:
     _add_end_with_stdin(api)
     worker = add_command(commands, "worker", run_worker, "run jobs of one or more queues")
     worker.add_argument("--queue", action="append", metavar="NAME", help="may be repeated; default: default")
-    worker.add_argument(
-        "--concurrency",
-        type=concurrency,
-        default=_DEFAULT_CONCURRENCY,
-        metavar="N",
-        help="jobs at a time (10)",
-    )
+    worker.add_argument("--concurrency", type=concurrency, metavar="N", help="jobs at a time (10)")
     source = worker.add_mutually_exclusive_group()
     source.add_argument("--handlers", metavar="MODULE", help="module with a Registry (FERRYMAN_HANDLERS)")
     source.add_argument(
@@ -89,14 +81,9 @@ def run_worker(arguments: argparse.Namespace) -> int:
     # The handlers are found from where the command is run, as with `python -m`.
     sys.path.insert(0, os.getcwd())
     environment = _begin()
-    settings = worker_settings(environment, handlers=arguments.handlers)
+    settings = worker_settings(environment, handlers=arguments.handlers, arq_settings=arguments.settings)
     _end_with_stdin(arguments, settings.grace_seconds)
-    return run_pipeline_worker(
-        settings,
-        queues=arguments.queue or ["default"],
-        concurrency=arguments.concurrency,
-        arq_settings=arguments.settings,
-    )
+    return _run(run_pipeline_worker(settings, arguments.queue or ["default"], arguments.concurrency))
 
 
 def run_migrate(arguments: argparse.Namespace) -> int:

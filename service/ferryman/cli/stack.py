@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from ferryman.cli.access import DEVELOPMENT_TENANT, DEVELOPMENT_USER, PERSON, SERVICE
 from ferryman.cli.failures import CommandError
 from ferryman.cli.supervisor import CommandUnit, ServerUnit, Supervisor
-from ferryman.client import Client, ClientError, NotFoundError
+from ferryman.client import Client, ClientError
 from ferryman.core.queues import BUILT_IN
 from ferryman.embedded import EmbeddedPostgres, EmbeddedRedis
 from ferryman.embedded.loopback import HOST, free_port, is_free
@@ -29,7 +29,7 @@ from ferryman.settings.processes import (
     local_servers,
     queues_of_file,
 )
-from ferryman.wiring import migrate_ledger, mint_token
+from ferryman.wiring import create_queues, migrate_ledger, mint_token
 
 DEMO_HANDLERS: Final = "ferryman.worker.demo_handlers"
 TOKEN_SECONDS: Final = 43_200
@@ -150,14 +150,14 @@ class Stack:
         await migrate_ledger(
             self.postgres.owner_url, service_login=urlsplit(self.postgres.service_url).username
         )
+        # Before the API has read the queues file: workers look for their queues at once.
+        await create_queues(self.postgres.service_url, self.queues)
         self._api = self._command("API", "api", "--host", HOST, "--port", str(self.port))
         await self._supervisor.add(self._api)
-        async with Client(self.url, self._service_token) as client:
+        for number in range(1, self._options.workers + 1):
+            await self._add_worker(number)
+        async with Client(self.url, self._service_token, tries=1) as client:
             await self._until(client, _is_ready)
-            for queue in self._options.queues:
-                await _provide_queue(client, queue)
-            for number in range(1, self._options.workers + 1):
-                await self._add_worker(number)
             await self._until(client, self._has_all_workers)
 
     async def _add_worker(self, number: int) -> None:
@@ -176,8 +176,8 @@ class Stack:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _has_all_workers(self, client: Client) -> bool:
-        answer = await client.call("GET", "/api/workers")
-        return len(answer["workers"]) >= len(self._workers)
+        status = await client.call("GET", "/api/jobs/queue/status", params={"queue": self.queues[0]})
+        return int(status["workers"]["count"]) >= len(self._workers)
 
     def _command(self, name: str, *arguments: str) -> CommandUnit:
         log_dir = self._options.log_dir
@@ -188,11 +188,16 @@ class Stack:
         own = {name for variable in _OWN for name in (variable.name, f"{variable.name}_FILE")}
         kept = {name: value for name, value in self._inherited.items() if name not in own}
         assert self.identity.secret is not None
-        return kept | {
-            v.DATABASE_URL.name: self.postgres.service_url,
-            v.REDIS_URL.name: self.redis.url,
-            v.JWT_SECRET.name: self.identity.secret,
-        }
+        # Nobody routes requests here by readiness.
+        return (
+            {v.API_DRAIN_SECONDS.name: "0"}
+            | kept
+            | {
+                v.DATABASE_URL.name: self.postgres.service_url,
+                v.REDIS_URL.name: self.redis.url,
+                v.JWT_SECRET.name: self.identity.secret,
+            }
+        )
 
 
 async def _is_ready(client: Client) -> bool:
@@ -201,14 +206,6 @@ async def _is_ready(client: Client) -> bool:
     except ClientError:
         return False
     return True
-
-
-async def _provide_queue(client: Client, queue: str) -> None:
-    path = f"/api/queues/{quote(queue, safe='')}"
-    try:
-        await client.call("GET", path)
-    except NotFoundError:
-        await client.call("PUT", path, body={})
 
 
 def _free(port: int) -> int:

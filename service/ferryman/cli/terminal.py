@@ -25,7 +25,9 @@ STATUS_MARKS: Final = {
 
 def say(text: str) -> None:
     """One line for the person at the terminal."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    # In one piece: other processes may write to the same terminal.
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def put(text: str) -> None:

@@ -30,8 +30,8 @@ class Client:
     async with Client("http://127.0.0.1:3101", token) as client:
         job = await client.wait((await client.submit("chat", {"message": "hello"})).job_id)
     ```
-    `timeout` is in seconds, for one try; `tries` bounds the repetitions of what is safe to repeat: reads, what
-    certainly was not accepted, and submissions with an idempotency key. `headers` go with every request.
+    `timeout` is in seconds, for one try; `tries` bounds the repetitions of what is safe to repeat: reads,
+    what certainly was not accepted, submissions with an idempotency key. `headers` go with every request.
     Errors: `ferryman.client`.
     """
 

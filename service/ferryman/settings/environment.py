@@ -114,4 +114,7 @@ def _content(twin: str, path: str) -> str:
 
 
 def _nearest(name: str, known: set[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)), None)
+    # Without the prefix, which would make any two names alike.
+    words = sorted(one.removeprefix(_PREFIX) for one in known)
+    close = difflib.get_close_matches(name.removeprefix(_PREFIX), words, n=1, cutoff=0.7)
+    return _PREFIX + close[0] if close else None

@@ -72,10 +72,11 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """Of `ferryman worker`."""
+    """Of `ferryman worker`: either `handlers` or `arq_settings` is set."""
 
     stores: StoreSettings
     handlers: str | None
+    arq_settings: str | None
     grace_seconds: float
 
 
@@ -151,11 +152,16 @@ def api_settings(environment: Environment, *, host: str | None, port: int | None
     )
 
 
-def worker_settings(environment: Environment, *, handlers: str | None) -> WorkerSettings:
-    """`handlers` is what the command line says; None leaves it to the environment."""
+def worker_settings(
+    environment: Environment, *, handlers: str | None, arq_settings: str | None
+) -> WorkerSettings:
+    """`handlers` and `arq_settings` are what the command line says; without both the environment is asked."""
+    if not handlers and not arq_settings:
+        handlers = environment.require(v.HANDLERS)
     return WorkerSettings(
         stores=store_settings(environment),
-        handlers=handlers or environment.get(v.HANDLERS),
+        handlers=handlers,
+        arq_settings=arq_settings,
         grace_seconds=grace_seconds(environment),
     )
 

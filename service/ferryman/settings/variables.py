@@ -84,7 +84,7 @@ def _header_safe(text: str) -> str:
 
 
 def _module(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", text):
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", text):
         raise ValueError
     return text
 
@@ -160,7 +160,10 @@ JWKS_URL: Final = Variable(
 JWT_ISSUER: Final = Variable("FERRYMAN_JWT_ISSUER", "the `iss` that tokens must carry", _filled)
 JWT_AUDIENCE: Final = Variable("FERRYMAN_JWT_AUDIENCE", "the `aud` that tokens must carry", _filled)
 HANDLERS: Final = Variable(
-    "FERRYMAN_HANDLERS", "the name of a module with a Registry, for example shop.jobs", _module
+    "FERRYMAN_HANDLERS",
+    "a module with a Registry, for example shop.jobs or shop.jobs:registry",
+    _module,
+    hint="`ferryman worker --handlers MODULE` names it, too; `--settings PATH` names an arq settings class.",
 )
 QUEUES_FILE: Final = Variable(
     "FERRYMAN_QUEUES_FILE", "the path of a TOML or YAML file with queues.<name> tables", _file

@@ -7,7 +7,7 @@ from typing import Final
 # Log events.
 API_STARTED: Final = "api.started"
 API_STOPPING: Final = "api.stopping"
-QUEUES_PROVIDED: Final = "queues.provided"
+QUEUE_PROVIDED: Final = "queue.provided"
 API_STOPPED: Final = "api.stopped"
 REQUEST_DONE: Final = "request.done"
 REQUEST_FAILED: Final = "request.failed"
