@@ -66,15 +66,20 @@ async def measure(bench: Bench, trials: Sequence[Trial], rounds: int, progress: 
             began = time.monotonic()
             name = f"{trial.discipline}: {trial.subject}"
             try:
-                async with asyncio.timeout(TRIAL_SECONDS), bench.clean():
+                async with asyncio.timeout(TRIAL_SECONDS), bench.clean(progress):
                     results.add(trial, number, await trial.run(bench))
                 outcome = "measured"
             except Exception as error:
-                results.failures.append(f"{name}: {type(error).__name__}: {error}")
-                outcome = f"failed: {type(error).__name__}"
+                results.failures.append(f"{name}: {_brief(error)}")
+                outcome = "failed"
             took = time.monotonic() - began
             progress.print(f"round {number + 1}/{rounds}  {name}: {outcome} in {took:.1f} s", highlight=False)
     return results
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0] if len(lines) == 1 else f'{lines[0]} … {lines[-1]}'}"
 
 
 @asynccontextmanager

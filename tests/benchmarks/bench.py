@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiohttp
 import asyncpg
 import redis.asyncio as aioredis
+from rich.console import Console
 
 from ferryman.embedded.cluster import SERVICE_ROLE, SUPERUSER
 from ferryman.embedded.loopback import accepts
@@ -72,8 +73,10 @@ class Bench:
         self._sql(f"GRANT CREATE ON SCHEMA public TO {SERVICE_ROLE};", theirs.name)
 
     @asynccontextmanager
-    async def clean(self) -> AsyncIterator[None]:
-        """Empty databases and an empty Redis for one trial; its processes end with it."""
+    async def clean(self, progress: Console) -> AsyncIterator[None]:
+        """Empty databases and an empty Redis for one trial; its processes end with it, and if it fails their
+        last words go to `progress`.
+        """
         self._rounds += 1
         self.stack.database = await self._database(f"bench_f{self._rounds}", _FERRYMAN_TEMPLATE)
         self.peer_database = await self._database(f"bench_p{self._rounds}", _PEER_TEMPLATE)
@@ -81,6 +84,9 @@ class Bench:
         await asyncio.to_thread(self._sql, "CHECKPOINT;")
         try:
             yield
+        except Exception:
+            progress.print(self.stack.logs(), markup=False, highlight=False)
+            raise
         finally:
             self.stack.end_processes()
             for database in (self.stack.database, self.peer_database):
@@ -117,11 +123,11 @@ class Bench:
 
     async def http(self, **plan: Any) -> dict[str, float]:
         """Run the HTTP client to its end; its figures."""
-        return await self._run("http_load", http_load.argument(http_load.Plan(**self._timed(plan))))
+        return await self._run("http_load", http_load.document(http_load.Plan(**self._timed(plan))))
 
     async def call(self, **plan: Any) -> dict[str, float]:
         """Run callers without HTTP to their end; their figures."""
-        return await self._run("callers", callers.argument(callers.Plan(**self._timed(plan))))
+        return await self._run("callers", callers.document(callers.Plan(**self._timed(plan))))
 
     @asynccontextmanager
     async def baseline(self) -> AsyncIterator[int]:
@@ -182,17 +188,17 @@ class Bench:
     def _timed(self, plan: dict[str, Any]) -> dict[str, Any]:
         return {"seconds": self.sizes.seconds} | plan
 
-    async def _run(self, module: str, argument: str) -> dict[str, float]:
+    async def _run(self, module: str, plan: str) -> dict[str, float]:
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", f"tests.benchmarks.{module}", argument),
+            *(sys.executable, "-m", f"tests.benchmarks.{module}"),
             env=self.child_environment,
             cwd=REPOSITORY,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            output, errors = await asyncio.wait_for(child.communicate(), CHILD_SECONDS)
+            output, errors = await asyncio.wait_for(child.communicate(plan.encode()), CHILD_SECONDS)
         finally:
             if child.returncode is None:
                 child.kill()

@@ -1,6 +1,6 @@
 """Programs that enqueue without HTTP: Ferryman's own `submit`, arq and pgqueuer, in a process of their own.
 
-Argument: a JSON document with the fields of `Plan`; output: a JSON document with the figures.
+Standard input: a JSON document with the fields of `Plan`; output: one with the figures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import uvloop
 from tests.benchmarks.latencies import summary
 
 Subject = Literal["ferryman", "arq", "pgqueuer"]
-Call = Callable[[], Awaitable[None]]
+Call = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Plan:
     calls: int | None = None
 
 
-def argument(plan: Plan) -> str:
+def document(plan: Plan) -> str:
     """The plan as the process takes it."""
     return json.dumps(asdict(plan))
 
@@ -59,7 +59,8 @@ async def _calling(plan: Plan) -> AsyncIterator[Call]:
         case "ferryman":
             from tests.benchmarks import direct
 
-            async with direct.connected() as submit:
+            async with direct.opened(*direct.addresses(os.environ)) as stores:
+                submit = direct.Submit(stores)
                 yield submit if plan.bulk == 1 else lambda: submit.many(plan.bulk)
 
 
@@ -86,4 +87,4 @@ async def _run(plan: Plan) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(_run(Plan(**json.loads(sys.argv[1]))))))
+    print(json.dumps(uvloop.run(_run(Plan(**json.load(sys.stdin))))))

@@ -1,7 +1,7 @@
 """A cheap HTTP client that keeps connections busy with one request made beforehand.
 
-Run as a process of its own: a JSON document with the fields of `Plan` as its only argument, a JSON document
-with the figures on standard output. Any answer with another status than the expected one ends it with 1.
+Run as a process of its own: a JSON document with the fields of `Plan` on standard input, one with the figures
+on standard output. Any answer with another status than the expected one ends it with 1.
 """
 
 from __future__ import annotations
@@ -168,13 +168,13 @@ async def _main(plan: Plan) -> dict[str, float]:
     return await Load(plan).run()
 
 
-def argument(plan: Plan) -> str:
+def document(plan: Plan) -> str:
     """The plan as the process takes it."""
     return json.dumps(asdict(plan))
 
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(uvloop.run(_main(Plan(**json.loads(sys.argv[1]))))))
+        print(json.dumps(uvloop.run(_main(Plan(**json.load(sys.stdin))))))
     except (WrongAnswerError, TimeoutError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

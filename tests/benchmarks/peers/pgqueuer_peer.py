@@ -24,7 +24,7 @@ from tests.benchmarks.beacon import Lamp
 from tests.benchmarks.payload import compact, document, key_of
 
 DATABASE_VARIABLE: Final = "FERRYMAN_BENCH_DATABASE_URL"
-BATCH: Final = int(os.environ.get("FERRYMAN_BENCH_PGQUEUER_BATCH", "100"))
+BATCH: Final = int(os.environ.get("FERRYMAN_BENCH_PGQUEUER_BATCH", "250"))
 POOL_MIN, POOL_MAX = 5, 20
 
 

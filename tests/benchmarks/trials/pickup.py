@@ -16,6 +16,7 @@ from tests.benchmarks.measured import Trial, Values
 from tests.benchmarks.payload import compact
 from tests.benchmarks.peers import arq_peer, pgqueuer_peer
 from tests.benchmarks.rest import Rest, body
+from tests.benchmarks.sizes import CONCURRENCY
 
 IDLE = "pickup, idle"
 FERRYMAN, ARQ, ARQ_TUNED, PGQUEUER = "Ferryman", "arq", "arq tuned", "pgqueuer"
@@ -50,7 +51,7 @@ class _Posting:
 @asynccontextmanager
 async def _ferryman(bench: Bench) -> AsyncIterator[Submit]:
     async with bench.api() as rest:
-        bench.worker(**bench.beacon_variable)
+        bench.worker(CONCURRENCY, **bench.beacon_variable)
         reader, writer = await asyncio.open_connection("127.0.0.1", rest.port)
         yield _Posting(rest, reader, writer)
         writer.close()
