@@ -20,6 +20,6 @@ def run_demo(arguments: argparse.Namespace) -> int:
     """Run the demonstration."""
     import asyncio
 
-    from ferryman.cli.demonstration import demonstrate
+    from ferryman.cli.demonstration.run import demonstrate
 
     return asyncio.run(demonstrate())

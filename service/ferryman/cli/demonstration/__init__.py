@@ -1,0 +1,1 @@
+"""What `ferryman demo` does: a stack, sixty jobs, a live view, closing books."""
