@@ -10,6 +10,7 @@ from aiohttp import web
 from ferryman.api.health import Health
 from ferryman.api.keys import SERVICES, STOPPING
 from ferryman.api.middlewares import make_edge
+from ferryman.api.reference import Reference
 from ferryman.api.routes import ROUTES
 from ferryman.api.routing import endpoint
 from ferryman.api.services import Dependencies, Services, build_services
@@ -38,6 +39,9 @@ def _add_open_pages(app: web.Application, services: Services) -> None:
     app.router.add_route("GET", "/healthz", health.live)
     app.router.add_route("GET", "/readyz", health.ready)
     app.router.add_route("GET", "/metrics", health.metrics)
+    reference = Reference(services.given.build.version)
+    app.router.add_route("GET", "/openapi.json", reference.openapi)
+    app.router.add_route("GET", "/docs", reference.docs)
 
 
 async def _closing(app: web.Application) -> AsyncIterator[None]:

@@ -70,7 +70,7 @@ class QueryReader:
         fields = inspect.type_info(kind)
         assert isinstance(fields, inspect.StructType)
         self._fields = {field.encode_name: field for field in fields.fields}
-        self._types = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
+        self.types = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
         self._takes_metadata = "metadata" in self._fields
         self.nothing = kind()
 
@@ -104,7 +104,7 @@ class QueryReader:
         return msgspec.convert(given, self.kind, strict=False)
 
     def _faults(self, name: str, value: object) -> Iterator[FieldError]:
-        info, kind = self._fields[name].type, self._types[name]
+        info, kind = self._fields[name].type, self.types[name]
         if isinstance(value, dict):
             yield from field_errors({name: value}, self.kind)
         elif isinstance(info, inspect.ListType):

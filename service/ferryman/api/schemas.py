@@ -46,13 +46,16 @@ UserId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Cursor = str
 
 _ENCODER: Final = msgspec.json.Encoder()
+_NULL: Final = Raw(b"null")
 
 
 class JobSubmission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """One job to be submitted. `message` is the short form of an `input` with nothing else in it."""
 
     type: TypeName
-    input: Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})] = Raw(b"null")
+    input: Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})] = msgspec.field(
+        default_factory=lambda: _NULL  # a plain default could not be shown in the schema
+    )
     message: str | None = None
     queue: QueueName | None = None
     priority: Priority | None = None

@@ -73,8 +73,23 @@ class ForeignTwinView(_Shape):
     duplicate: Literal[True]
 
 
+SubmittedOrTwin = Annotated[
+    Any,
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"$ref": "#/components/schemas/SubmittedView"},
+                {"$ref": "#/components/schemas/ForeignTwinView"},
+            ]
+        }
+    ),
+]
+
+
 class BulkView(_Shape):
-    jobs: list[SubmittedView | ForeignTwinView]
+    """One entry a submission, in order: a SubmittedView, or a ForeignTwinView."""
+
+    jobs: list[SubmittedOrTwin]
 
 
 class ErrorView(_Shape):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ferryman.api.routes import dead_letters, figures, jobs, queues, upkeep
 from ferryman.api.routing import Route
+from ferryman.api.views import ForeignTwinView, PreviewView, QueueStatusView
 
 # Fixed paths stand before those with names in them.
 ROUTES: Final[tuple[Route, ...]] = (
@@ -15,3 +17,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     *dead_letters.ROUTES,
     *queues.ROUTES,
 )
+
+# Shapes that an answer may have instead of its route's first one, by the route's name and the status.
+ALSO_ANSWERED: Final[Mapping[tuple[str, int], tuple[type[Any], ...]]] = {
+    ("submitJob", 200): (ForeignTwinView,),
+    ("getQueueStatus", 200): (QueueStatusView,),
+    ("reconcileDeadLetters", 200): (PreviewView,),
+}

@@ -11,7 +11,7 @@ from ferryman.api.problems import FieldError, invalid
 from ferryman.api.routing import Example, Route
 from ferryman.api.schemas import StatsParameters, StatusQuery, given
 from ferryman.api.services import Services
-from ferryman.api.views import QueueStatusesView, QueueStatusView, StatsView, status_view, timed
+from ferryman.api.views import QueueStatusesView, StatsView, status_view, timed
 from ferryman.auth.policy import Call
 from ferryman.ports import StatsQuery
 
@@ -64,10 +64,8 @@ ROUTES: Final = (
         call=Call.FIGURES_READ,
         handle=queue_status,
         query=QueryReader(StatusQuery),
-        answers={200: (QueueStatusesView, "Every queue by name; with `queue` its QueueStatusView alone")},
+        answers={200: (QueueStatusesView, "Every queue by name; with `queue` that one alone")},
         problems=("not_found", "too_many_waits"),
         examples=(Example(query="queue=default"), Example()),
     ),
 )
-
-ALSO_ANSWERED: Final = (QueueStatusView,)

@@ -89,7 +89,7 @@ ROUTES: Final = (
         handle=reconcile,
         body=BodyReader(ReconcileOrder),
         body_required=False,
-        answers={200: (RedriveView, "What was moved; of a dry run a PreviewView")},
+        answers={200: (RedriveView, "What was moved, or what would be")},
         problems=("digest_unknown",),
         examples=(
             Example(body={"queue": "default", "errorClass": "TRANSIENT", "dryRun": True}),
@@ -97,5 +97,3 @@ ROUTES: Final = (
         ),
     ),
 )
-
-ALSO_ANSWERED: Final = (PreviewView,)
