@@ -1,4 +1,4 @@
-"""The reference page: one HTML document made of the OpenAPI description, without scripts and outside assets."""
+"""The reference page: the OpenAPI description as one HTML document, without scripts and outside assets."""
 
 from __future__ import annotations
 
@@ -78,9 +78,10 @@ def _main(description: Json) -> Iterator[str]:
 
 
 def _call(method: str, path: str, operation: Json) -> str:
+    badge = f'<span class="method {method.lower()}">{method}</span>'
     parts = [
         f'<article id="{operation["operationId"]}"><h3>{escape(operation["summary"])}</h3>',
-        f'<div class="call"><span class="method {method.lower()}">{method}</span><code>{escape(path)}</code></div>',
+        f'<div class="call">{badge}<code>{escape(path)}</code></div>',
     ]
     if operation.get("description"):
         parts.append(f"<p>{_text(operation['description'])}</p>")
@@ -100,15 +101,12 @@ def _call(method: str, path: str, operation: Json) -> str:
         optional = "" if operation["requestBody"]["required"] else ", may be left out"
         parts.append(f"<h4>Body</h4><p>{_type(content['schema'])}{optional}</p>")
     parts.append(_curl(method, path, operation))
-    rows = [
-        (status, _text(answer["description"]), _answer(answer)) for status, answer in _by_status(operation)
+    answers = [
+        (status, _text(answer["description"]), _answer(answer))
+        for status, answer in sorted(operation["responses"].items())
     ]
-    parts.append("<h4>Answers</h4>" + _table(("status", "", "shape"), rows) + "</article>")
+    parts.append("<h4>Answers</h4>" + _table(("status", "", "shape"), answers) + "</article>")
     return "".join(parts)
-
-
-def _by_status(operation: Json) -> list[tuple[str, Json]]:
-    return sorted(operation["responses"].items())
 
 
 def _answer(answer: Json) -> str:
