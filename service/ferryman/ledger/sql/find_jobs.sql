@@ -3,14 +3,14 @@
 -- $10/$11 metadata keys and the text of their values, $12/$13 created from (inclusive) and until (exclusive).
 -- At most $14 rows, and none once the documents before it passed $15 bytes; `found` counts up to one row more.
 -- One branch runs, in the order of its own index: the others end at their first condition, whatever the
--- statistics say. The row comparisons keep a branch from walking the primary key through other tenants' rows.
+-- statistics say. The row comparisons fit no other index, so that none walks through others' rows.
 WITH page AS MATERIALIZED (
     SELECT job.*, seen.status AS visible_status
     FROM (
         (
             SELECT * FROM ferryman.jobs
             WHERE $2::int IS NOT NULL AND tenant_id = $1::text AND user_id = $2
-                AND (tenant_id, user_id, id) < ($1, $2, $3::uuid) AND (tenant_id, user_id, id) >= ($1, $2, $4::uuid)
+                AND (user_id, id) < ($2, $3::uuid) AND (user_id, id) >= ($2, $4::uuid)
             ORDER BY id DESC
         ) UNION ALL (
             SELECT * FROM ferryman.jobs

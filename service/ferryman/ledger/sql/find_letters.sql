@@ -9,17 +9,17 @@ WITH page AS MATERIALIZED (
         (
             SELECT * FROM ferryman.dead_letter_jobs
             WHERE ($4::text IS NULL OR $4 = 'dead') AND tenant_id = $1::text AND status = 'dead'
-                AND (tenant_id, status, id) < ($1, 'dead', $3::uuid)
+                AND (status, id) < ('dead', $3::uuid)
             ORDER BY id DESC
         ) UNION ALL (
             SELECT * FROM ferryman.dead_letter_jobs
             WHERE ($4 IS NULL OR $4 = 'requeued') AND tenant_id = $1 AND status = 'requeued'
-                AND (tenant_id, status, id) < ($1, 'requeued', $3)
+                AND (status, id) < ('requeued', $3)
             ORDER BY id DESC
         ) UNION ALL (
             SELECT * FROM ferryman.dead_letter_jobs
             WHERE ($4 IS NULL OR $4 = 'discarded') AND tenant_id = $1 AND status = 'discarded'
-                AND (tenant_id, status, id) < ($1, 'discarded', $3)
+                AND (status, id) < ('discarded', $3)
             ORDER BY id DESC
         ) UNION ALL (
             SELECT * FROM ferryman.dead_letter_jobs

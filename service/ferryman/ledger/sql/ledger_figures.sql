@@ -22,7 +22,7 @@ oldest AS (
     CROSS JOIN LATERAL (
         SELECT ready_since FROM ferryman.jobs
         WHERE queue_name = $1 AND status = 'pending' AND priority = levels.priority
-            AND run_at <= now() AND ($2::text IS NULL OR tenant_id = $2)
+            AND ready_since <= now() AND run_at <= now() AND ($2::text IS NULL OR tenant_id = $2)
         ORDER BY ready_since LIMIT 1
     ) AS head
 ),
@@ -32,10 +32,11 @@ due AS (
     LEFT JOIN LATERAL (
         SELECT j.ready_since FROM levels
         CROSS JOIN LATERAL (
-            SELECT ready_since, run_at FROM ferryman.jobs
+            SELECT ready_since FROM ferryman.jobs
             WHERE queue_name = $1 AND status = 'pending' AND priority = levels.priority
                 AND ready_since > now() AND ready_since <= now() + horizon.ms * interval '1 millisecond'
                 AND ($2 IS NULL OR tenant_id = $2)
+            ORDER BY ready_since -- so that no other index will do
             OFFSET 0
         ) AS j
     ) AS soon ON true
