@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from aiohttp import web
 
@@ -25,7 +24,7 @@ def create_app(given: Dependencies) -> web.Application:
     for route in ROUTES:
         app.router.add_route(route.method, route.path, endpoint(route, services))
     _add_open_pages(app, services)
-    app.cleanup_ctx.append(_closing)
+    app.on_shutdown.append(_release)
     return app
 
 
@@ -44,9 +43,8 @@ def _add_open_pages(app: web.Application, services: Services) -> None:
     app.router.add_route("GET", "/docs", reference.docs)
 
 
-async def _closing(app: web.Application) -> AsyncIterator[None]:
-    yield
-    await app[SERVICES].close()
+async def _release(app: web.Application) -> None:
+    await app[SERVICES].release()
 
 
 __all__ = ["Dependencies", "begin_stopping", "create_app"]

@@ -82,7 +82,7 @@ def order_of(submission: JobSubmission, *, now: datetime) -> Order:
     """The order of one submission. Raises Problem, naming every field that does not go with the others."""
     metadata = _ENCODER.encode(submission.metadata) if submission.metadata else b"{}"
     if (
-        submission.input
+        submission.input is not _NULL
         or submission.run_at is not None
         or submission.ttl_ms is not None
         or submission.expires_at is not None

@@ -49,8 +49,9 @@ class Services:
     figures: Figures
     waits: Waits
 
-    async def close(self) -> None:
-        """Let held requests go."""
+    async def release(self) -> None:
+        """Let held requests go, and hold none any more."""
+        self.figures.close()
         await self.waits.close()
 
 

@@ -26,7 +26,8 @@ JsonObjectOrNull = Annotated[Raw, Meta(extra_json_schema={"type": ["object", "nu
 
 def time(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def time_or_none(at: datetime | None) -> str | None:

@@ -52,6 +52,7 @@ class Figures:
         self._link = link
         self._clock = clock
         self._held = 0
+        self._closed = False
         self._looks: dict[tuple[str | None, str | None], asyncio.Task[Mapping[str, QueueStatus]]] = {}
 
     async def status(self, asker: Asker, queue: str | None, *, wait_ms: int = 0) -> Sequence[QueueStatus]:
@@ -68,12 +69,19 @@ class Figures:
         self._held += 1
         try:
             ends_at = self._clock.monotonic() + wait_ms / 1_000
-            while self._clock.monotonic() < ends_at and sleeping == _asleep(seen, sleeping):
+            while self._is_early(ends_at) and sleeping == _asleep(seen, sleeping):
                 await asyncio.sleep(min(_LOOK_SECONDS, max(0.0, ends_at - self._clock.monotonic())))
                 seen = await self._look(queue, tenant_id)
             return list(seen.values())
         finally:
             self._held -= 1
+
+    def close(self) -> None:
+        """Let everyone go, and hold nobody any more."""
+        self._closed = True
+
+    def _is_early(self, ends_at: float) -> bool:
+        return not self._closed and self._clock.monotonic() < ends_at
 
     async def _look(self, queue: str | None, tenant_id: str | None) -> Mapping[str, QueueStatus]:
         """The figures, read once for everyone who asks for the same at the same time."""

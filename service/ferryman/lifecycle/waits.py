@@ -30,10 +30,11 @@ class Waits:
         self._awaited: dict[UUID, set[asyncio.Future[None]]] = {}
         self._held: Counter[str] = Counter()
         self._watch: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def until_final(self, job: Job, *, at_most_ms: int) -> None:
         """Return when the job has ended, or has gone, or the time is over. Raises TooManyWaitsError."""
-        if is_final(job.status) or at_most_ms <= 0:
+        if is_final(job.status) or at_most_ms <= 0 or self._closed:
             return
         if self._held[job.tenant_id] >= MAX_PER_TENANT:
             raise TooManyWaitsError(f"a tenant holds at most {MAX_PER_TENANT} requests open")
@@ -59,7 +60,8 @@ class Waits:
                     self._wake(job_id)
 
     async def close(self) -> None:
-        """Let everyone go."""
+        """Let everyone go, and hold nobody any more."""
+        self._closed = True
         for job_id in list(self._awaited):
             self._wake(job_id)
         if self._watch is not None:
