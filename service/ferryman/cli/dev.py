@@ -68,10 +68,11 @@ async def _run(options: StackOptions, ready_path: Path | None) -> int:
     ready.prepare()
     started = time.monotonic()
     say("Starting PostgreSQL, Redis, one API and workers on 127.0.0.1 …")
-    stack = Stack(
-        options, environment_for_children(), tell=say, changed=lambda: ready.write(stack.description())
-    )
-    with cancelled_by_signals(stack.hurry):
+    with cancelled_by_signals() as interruption:
+        stack = Stack(
+            options, environment_for_children(), tell=say, changed=lambda: ready.write(stack.description())
+        )
+        interruption.hurry = stack.hurry
         try:
             async with stack:
                 ready.write(stack.description())

@@ -27,31 +27,38 @@ def stop_event() -> asyncio.Event:
     return stop
 
 
+class Interruption:
+    """What a second signal does: nothing, until `hurry` is set."""
+
+    def __init__(self) -> None:
+        self.signals = 0
+        self.hurry: Callable[[], None] = lambda: None
+
+
 @contextmanager
-def cancelled_by_signals(hurry: Callable[[], None]) -> Iterator[None]:
+def cancelled_by_signals() -> Iterator[Interruption]:
     """The first SIGINT or SIGTERM cancels the current task, and the block then ends without an error; a
-    further one calls `hurry`.
+    further one calls what is set as `hurry`.
     """
     import asyncio
 
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    came = 0
+    interruption = Interruption()
 
     def on_signal() -> None:
-        nonlocal came
-        came += 1
-        if came == 1:
+        interruption.signals += 1
+        if interruption.signals == 1:
             task.cancel()
         else:
-            hurry()
+            interruption.hurry()
 
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
     try:
-        yield
+        yield interruption
     except asyncio.CancelledError:
-        if not came:
+        if not interruption.signals:
             raise
         task.uncancel()
     finally:

@@ -35,8 +35,9 @@ async def demonstrate() -> int:
     with tempfile.TemporaryDirectory(prefix="ferryman-demo-") as folder:
         logs = Path(folder)
         options = StackOptions(port=0, workers=_WORKERS, handlers=DEMO_HANDLERS, log_dir=logs)
-        stack = Stack(options, _environment(), tell=say, changed=lambda: None)
-        with cancelled_by_signals(stack.hurry):
+        with cancelled_by_signals() as interruption:
+            stack = Stack(options, _environment(), tell=say, changed=lambda: None)
+            interruption.hurry = stack.hurry
             try:
                 async with stack:
                     exit_code = await _show(stack)
