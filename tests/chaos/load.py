@@ -76,10 +76,10 @@ class Load:
 
     def _body(self) -> dict[str, Any]:
         kind = self.dice.choices(
-            ("quick", "slow", "flaky", "doomed", "sleepy", "thread", "killer"), (60, 12, 10, 3, 5, 3, 0.1)
+            ("quick", "slow", "flaky", "doomed", "sleepy", "thread", "killer"), (60, 12, 10, 3, 5, 1, 0.1)
         )[0]
         inputs: dict[str, dict[str, Any]] = {
-            "slow": {"ms": self.dice.choice((50, 300, 3_000))},
+            "slow": {"ms": self.dice.choice((50, 50, 300, 2_000))},
             "flaky": {"fails": self.dice.choice((1, 2, 9))},
             "sleepy": {"ms": 300},
             "thread": {"ms": 200},

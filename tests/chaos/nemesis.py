@@ -39,14 +39,20 @@ class Nemesis:
                 faults.create_task(_run(fault))
                 await asyncio.sleep(self.dice.uniform(1, 3))
 
+    async def supervise(self) -> None:
+        """Start again whatever ended, within a second, as an orchestrator does."""
+        while True:
+            for process in (*self.apis, *self.workers):
+                if not process.alive:
+                    process.start()
+            await asyncio.sleep(self.dice.uniform(0, 1))
+
     async def heal(self) -> None:
-        """Everything runs again."""
+        """The servers run again, and nobody is frozen."""
         await asyncio.to_thread(self.stack.postgres.start)
         await asyncio.to_thread(self.stack.redis.start)
         for process in (*self.apis, *self.workers):
             process.send(signal.SIGCONT)
-            if not process.alive:
-                process.start()
 
     def _kinds(self) -> dict[str, Callable[[], Awaitable[None]]]:
         return {
@@ -67,24 +73,13 @@ class Nemesis:
             yield from kinds
 
     async def _kill_worker(self) -> None:
-        await self._restart(self.dice.choice(self.workers))
+        await asyncio.to_thread(self.dice.choice(self.workers).kill)
 
     async def _kill_api(self) -> None:
-        await self._restart(self.dice.choice(self.apis))
-
-    async def _restart(self, process: Process) -> None:
-        await asyncio.to_thread(process.kill)
-        await asyncio.sleep(self.dice.uniform(0, 1))
-        if not process.alive:
-            process.start()
+        await asyncio.to_thread(self.dice.choice(self.apis).kill)
 
     async def _stop_worker(self) -> None:
-        worker = self.dice.choice(self.workers)
-        worker.send(signal.SIGCONT)
-        worker.send(signal.SIGTERM)
-        await worker.ended(within_s=40)
-        if not worker.alive:
-            worker.start()
+        self.dice.choice(self.workers).send(signal.SIGTERM)
 
     async def _freeze_worker(self) -> None:
         worker = self.dice.choice(self.workers)

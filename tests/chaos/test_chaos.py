@@ -43,9 +43,10 @@ async def test_nothing_is_lost_stuck_or_finished_twice(chaos_seconds: float, cha
             for api in apis:
                 await until_ready(session, api)
             await make_queue(session, stack, apis[0])
-        workers = [stack.worker("--queue", "chaos", "--concurrency", "10") for _ in range(3)]
+        workers = [stack.worker("--queue", "chaos", "--concurrency", "20") for _ in range(3)]
         load, nemesis, stop = Load(stack, apis, dice), Nemesis(stack, apis, workers, dice), asyncio.Event()
         clients = asyncio.create_task(load.run(stop, clients=8))
+        supervisor = asyncio.create_task(nemesis.supervise())
         await nemesis.rage(chaos_seconds)
         await nemesis.heal()
         stop.set()
@@ -54,6 +55,7 @@ async def test_nothing_is_lost_stuck_or_finished_twice(chaos_seconds: float, cha
         try:
             await the_books_agree(ledger, load, nemesis, stack)
         finally:
+            supervisor.cancel()
             await ledger.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -189,8 +190,10 @@ async def sweeper_dies(scene: Scene, point: str) -> None:
     armed = await scene.api(point)
     await scene.make_queue(armed)
     async with redis.Redis.from_url(scene.stack.redis.url) as client:
+        prefix = f"fm:{{{scene.queue}}}"
+        await eventually(partial(client.hexists, f"{prefix}:meta", "epoch"))  # the new queue's first rebuild
         job_id = await scene.submit(armed, "quick")
-        await client.delete(f"fm:{{{scene.queue}}}:t:acme", f"fm:{{{scene.queue}}}:ring")
+        assert await client.delete(f"{prefix}:t:acme", f"{prefix}:ring") == 2
     await scene.dies(armed)
     await scene.api()
     scene.worker()
