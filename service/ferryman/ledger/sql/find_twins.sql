@@ -17,7 +17,8 @@ SELECT
     greatest(0, ceil(extract(epoch FROM j.run_at - now()) * 1000))::bigint AS due_in_ms
 FROM given AS g
 LEFT JOIN LATERAL (
-    (SELECT * FROM ferryman.jobs WHERE id = g.wanted AND tenant_id = g.tenant_id OFFSET 0)
+    SELECT * FROM (SELECT * FROM ferryman.jobs WHERE id = g.wanted OFFSET 0) AS own
+    WHERE own.tenant_id = g.tenant_id
     UNION ALL
     (
         SELECT * FROM ferryman.jobs

@@ -109,8 +109,9 @@ lettered AS (
         s.priority, s.reason, s.error ->> 'class', s.error ->> 'fingerprint', s.error ->> 'message',
         s.error -> 'details', s.attempts, s.attempt, s.retry_count, s.max_retries,
         (
-            SELECT count(*) FROM ferryman.dead_letter_jobs AS d
-            WHERE d.original_job_id = s.id AND d.status = 'requeued'
+            SELECT count(*)
+            FROM (SELECT status FROM ferryman.dead_letter_jobs WHERE original_job_id = s.id OFFSET 0) AS d
+            WHERE d.status = 'requeued'
         ),
         s.at, s.created_at, s.worker_id, s.correlation_id, s.traceparent, s.metadata, s.tags, s.input_data
     FROM settled AS s
