@@ -35,7 +35,7 @@ def test_api_takes_its_defaults() -> None:
     settings = api_settings(Environment(COMPLETE), host=None, port=None)
     assert (settings.host, settings.port) == ("127.0.0.1", 3101)
     assert settings.max_body_bytes == 1_048_576
-    assert (settings.rate_per_second, settings.grace_seconds) == (0, 30)
+    assert settings.grace_seconds == 30
     assert settings.queues == {}
 
 
@@ -63,6 +63,13 @@ def test_missing_variable_is_named_with_what_it_takes(name: str) -> None:
     assert str(caught.value) == f"{name} is not set"
     assert f"{name}_FILE reads it from a file." in said(caught.value)
     assert "`ferryman dev`" in said(caught.value)
+
+
+def test_limit_that_is_not_kept_is_refused() -> None:
+    off = environment_with(FERRYMAN_API_RATE_PER_SECOND="0", FERRYMAN_API_RATE_BURST="400")
+    api_settings(off, host=None, port=None)
+    with pytest.raises(SettingsError, match="is not kept by this version"):
+        api_settings(environment_with(FERRYMAN_API_RATE_PER_SECOND="200"), host=None, port=None)
 
 
 def test_empty_value_counts_as_none() -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ferryman.cli.options import port
 from ferryman.cli.parser import add_command
 from ferryman.cli.stopping import cancelled_by_signals
 from ferryman.cli.terminal import put, say
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ferryman.cli.stack import Stack, StackOptions
 
 _DEFAULT_PORT: Final = 3_101
+_MOST_WORKERS: Final = 64
 
 
 def register(commands: Commands) -> None:
@@ -26,7 +28,7 @@ def register(commands: Commands) -> None:
         "again what ends, and stops everything in good order on Ctrl+C.",
     )  # fmt: skip
     parser.add_argument(
-        "--port", type=int, default=_DEFAULT_PORT, metavar="P", help="of the API (3101); 0 takes a free one"
+        "--port", type=port, default=_DEFAULT_PORT, metavar="P", help="of the API (3101); 0 takes a free one"
     )
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="keep everything here; default: forget it"
@@ -34,11 +36,17 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--handlers", metavar="MODULE", help="module with a Registry; default: demonstrations"
     )
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (2)")
+    parser.add_argument("--workers", type=_workers, default=2, metavar="N", help="worker processes (2)")
     parser.add_argument(
         "--queue", action="append", default=[], metavar="NAME", help="another queue, may be repeated"
     )
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="JSON for scripts, once all is up")
+
+
+def _workers(text: str) -> int:
+    if not text.isdigit() or int(text) > _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {_MOST_WORKERS}")
+    return int(text)
 
 
 def run_dev(arguments: argparse.Namespace) -> int:

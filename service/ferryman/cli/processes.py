@@ -8,6 +8,7 @@ import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from ferryman.cli.options import port
 from ferryman.cli.parser import add_command
 from ferryman.cli.stopping import stop_at_end_of_stdin, stop_event
 from ferryman.cli.terminal import complain, put, put_document, say
@@ -41,13 +42,6 @@ def register(commands: Commands) -> None:
     migrate.add_argument(
         "--check", action="store_true", help="change nothing; exit code 1 when something is due"
     )
-
-
-def port(text: str) -> int:
-    """A port, 0 for any free one. Raises argparse.ArgumentTypeError."""
-    if not text.isdigit() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to 65535")
-    return int(text)
 
 
 def concurrency(text: str) -> int:

@@ -47,6 +47,7 @@ class Client:
         self._transport = Transport(url, token, timeout=timeout, tries=tries, headers=headers or {})
         self._timeout = timeout
         self._tries = tries
+        self.url = url.rstrip("/")
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()

@@ -63,8 +63,6 @@ class ApiSettings:
     host: str
     port: int
     max_body_bytes: int
-    rate_per_second: float
-    rate_burst: int
     drain_seconds: float
     grace_seconds: float
     queues: Mapping[str, QueueSettings]
@@ -136,7 +134,7 @@ def identity_settings(environment: Environment) -> IdentitySettings:
 
 def api_settings(environment: Environment, *, host: str | None, port: int | None) -> ApiSettings:
     """`host` and `port` are what the command line says; None leaves it to the environment."""
-    rate = environment.get(v.API_RATE_PER_SECOND) or 0.0
+    _refuse_rates(environment)
     configured_port = environment.get(v.PORT)
     return ApiSettings(
         stores=store_settings(environment),
@@ -144,12 +142,19 @@ def api_settings(environment: Environment, *, host: str | None, port: int | None
         host=host or environment.get(v.HOST) or DEFAULT_HOST,
         port=_first(port, configured_port, DEFAULT_PORT),
         max_body_bytes=environment.get(v.MAX_BODY_BYTES) or DEFAULT_MAX_BODY_BYTES,
-        rate_per_second=rate,
-        rate_burst=environment.get(v.API_RATE_BURST) or max(1, round(2 * rate)),
         drain_seconds=_first(environment.get(v.API_DRAIN_SECONDS), DEFAULT_DRAIN_SECONDS),
         grace_seconds=grace_seconds(environment),
         queues=queues_of_file(environment),
     )
+
+
+def _refuse_rates(environment: Environment) -> None:
+    """A limit that is asked for and not kept would be worse than none."""
+    if environment.get(v.API_RATE_PER_SECOND):
+        raise SettingsError(
+            f"{v.API_RATE_PER_SECOND.name} is not kept by this version",
+            "Unset it, or set it to 0. Queues limit submissions by their size.",
+        )
 
 
 def worker_settings(

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from ferryman import failpoints
+
 T_co = TypeVar("T_co", covariant=True)
 
 LogFormat = Literal["json", "text"]
@@ -126,6 +128,12 @@ def _pooler(text: str) -> bool:
             raise ValueError
 
 
+def _failpoint(text: str) -> str:
+    if text not in failpoints.NAMES:
+        raise ValueError
+    return text
+
+
 def _filled(text: str) -> str:
     return text
 
@@ -199,7 +207,11 @@ API_DRAIN_SECONDS: Final = Variable(
     "seconds from 0 to 600 in which a stopping API says that it is not ready and still answers",
     _number(0, 600),
 )
-FAILPOINT: Final = Variable("FERRYMAN_FAILPOINT", "the name of a failpoint; for tests only", _filled)
+FAILPOINT: Final = Variable(
+    "FERRYMAN_FAILPOINT",
+    f"one of {', '.join(sorted(failpoints.NAMES))} (for tests: kills the process)",
+    _failpoint,
+)
 POSTGRES_BIN: Final = Variable(
     "FERRYMAN_POSTGRES_BIN", "a folder with initdb, postgres and psql, for `ferryman dev`", _executable
 )

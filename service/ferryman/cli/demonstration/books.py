@@ -31,21 +31,21 @@ class Books:
     def disagreements(self) -> list[str]:
         """Every pair of figures that should be equal and is not."""
         pairs = [
-            ("acknowledged jobs", self.acknowledged, "jobs that ended", self.ended),
+            (self.acknowledged, "acknowledged jobs", self.ended, "ended"),
             (
-                "acknowledged jobs",
                 self.acknowledged,
-                "submissions in the statistics",
+                "acknowledged jobs",
                 self.stats["submitted"],
+                "submissions in the statistics",
             ),
             *(
-                (f"{status} jobs", self.by_status[status], f"{status} in the statistics", self.stats[status])
+                (self.by_status[status], f"{status} jobs", self.stats[status], f"{status} in the statistics")
                 for status in ("completed", "dead_letter", "cancelled", "expired")
             ),
-            ("dead_letter jobs", self.by_status["dead_letter"], "dead letters", self.letters),
-            ("jobs that wait or run in the queues", self.unfinished, "none", 0),
+            (self.by_status["dead_letter"], "dead_letter jobs", self.letters, "dead letters"),
+            (self.unfinished, "jobs wait or run in the queues", 0, "should"),
         ]
-        return [f"{left} {a}, but {right} {b}" for a, left, b, right in pairs if left != right]
+        return [f"{left} {a}, but {right} {b}" for left, a, right, b in pairs if left != right]
 
     def lines(self) -> list[str]:
         """For people."""
