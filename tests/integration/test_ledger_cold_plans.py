@@ -40,7 +40,10 @@ FROM generate_series(1, $1::int) AS n
 """
 
 
-@pytest.fixture(scope="module", params=["never analysed", "analysed", "bloated"])
+KNOWLEDGE = ("never analysed", "analysed", "bloated", "stale")
+
+
+@pytest.fixture(scope="module", params=KNOWLEDGE)
 async def archive(
     request: pytest.FixtureRequest, postgres: EmbeddedPostgres, ledger_template: str
 ) -> AsyncIterator[Database]:
@@ -48,16 +51,16 @@ async def archive(
     with database_on(postgres, ledger_template) as database:
         async with connected(database.owner_url) as connection:
             await connection.execute("ALTER TABLE ferryman.jobs SET (autovacuum_enabled = off)")
-            if request.param == "bloated":
+            if request.param == "stale":
                 await connection.execute(FILL, 1)
                 await connection.execute("ANALYZE ferryman.jobs")
                 await connection.execute("DELETE FROM ferryman.jobs")
             await connection.execute(FILL, ROWS)
             await connection.execute(LETTERS, ROWS // 10)
-            if request.param == "bloated":
-                await connection.execute("UPDATE ferryman.jobs SET updated_at = now()")
-            if request.param == "analysed":
+            if request.param in ("analysed", "bloated"):
                 await connection.execute("ANALYZE")
+            if request.param in ("bloated", "stale"):
+                await connection.execute("UPDATE ferryman.jobs SET updated_at = now()")
         yield database
 
 
@@ -98,11 +101,12 @@ def _touched(node: dict[str, Any]) -> float:
     return touched
 
 
-def search(tenant: str | None, user: int | None, *, statuses: list[str] | None = None) -> list[Any]:
+def search(tenant: str | None, user: int | None, *, open_status: str | None = None) -> list[Any]:
     """Arguments of a search for 50 jobs."""
     none: list[str] = []
+    statuses = None if open_status is None else [open_status]
     wanted = [statuses, None, None, None, none, none, none, None, None]
-    return [tenant, user, LAST, FIRST, *wanted, 50, 8_000_000]
+    return [tenant, user, LAST, FIRST, *wanted, 50, 8_000_000, open_status is not None]
 
 
 @pytest.mark.parametrize("tenant", ["small", "large", None])
@@ -115,9 +119,14 @@ async def test_a_users_page_reads_that_users_rows(archive: Database) -> None:
     assert await read_rows(archive, "find_jobs", *search("small", 3)) == 0
 
 
-async def test_a_rare_status_reads_no_other_tenant(archive: Database) -> None:
-    arguments = search("small", None, statuses=["dead_letter"])
-    assert await read_rows(archive, "find_jobs", *arguments) == ROWS // 100
+# Two indexes of the same columns look alike to a server that believes in a table of one row.
+@pytest.mark.parametrize("archive", KNOWLEDGE[:3], indirect=True)
+async def test_open_jobs_are_found_among_ended_ones(archive: Database) -> None:
+    assert await read_rows(archive, "find_jobs", *search("large", None, open_status="running")) <= 19_810
+    unfinished = 20_010 // 100
+    assert (
+        await read_rows(archive, "find_jobs", *search("small", None, open_status="dead_letter")) <= unfinished
+    )
 
 
 async def test_a_deep_page_reads_no_more_than_the_first(archive: Database) -> None:

@@ -25,6 +25,8 @@ LAST_ID: Final = UUID(int=2**128 - 1)
 # quite another time, and that clock may be a day wrong before they hide a row.
 _CLOCK_SLACK_MS: Final = 86_400_000
 _LAST_MS: Final = 2**48 - 1
+# What the index jobs_open holds: these are few among what a tenant ever submitted.
+_OPEN: Final = frozenset(JobStatus) - {JobStatus.COMPLETED, JobStatus.CANCELLED, JobStatus.EXPIRED}
 _BYTES_COLUMNS: Final = ("input", "output", "error_details", "metadata")
 
 
@@ -66,6 +68,7 @@ class Lookup:
             wanted.created_before,
             limit,
             PAGE_BYTES,
+            bool(wanted.statuses) and _OPEN.issuperset(wanted.statuses),
         )
         return page_of(rows, _job)
 

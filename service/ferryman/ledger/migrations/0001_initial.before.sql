@@ -97,6 +97,8 @@ CREATE TABLE ferryman.jobs (
 );
 
 CREATE INDEX jobs_by_tenant ON ferryman.jobs (tenant_id, id);
+-- What people look for among millions of ended jobs.
+CREATE INDEX jobs_open ON ferryman.jobs (tenant_id, id) WHERE status IN ('pending', 'running', 'dead_letter');
 CREATE INDEX jobs_by_user ON ferryman.jobs (tenant_id, user_id, id);
 CREATE INDEX jobs_ready ON ferryman.jobs (queue_name, priority DESC, ready_since) WHERE status = 'pending';
 CREATE INDEX jobs_unfinished ON ferryman.jobs (queue_name, id) WHERE status IN ('pending', 'running');

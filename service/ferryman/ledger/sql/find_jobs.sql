@@ -2,6 +2,7 @@
 -- $4 on, by id. $5 visible statuses, $6 types, $7 queues, $8 users (null: any), $9 tags that must all be there,
 -- $10/$11 metadata keys and the text of their values, $12/$13 created from (inclusive) and until (exclusive).
 -- At most $14 rows, and none once the documents before it passed $15 bytes; `found` counts up to one row more.
+-- $16 true: $5 names open statuses alone, which have an index of their own.
 -- One branch runs, in the order of its own index: the others end at their first condition, whatever the
 -- statistics say. The row comparisons fit no other index, so that none walks through others' rows.
 WITH page AS MATERIALIZED (
@@ -14,7 +15,13 @@ WITH page AS MATERIALIZED (
             ORDER BY id DESC
         ) UNION ALL (
             SELECT * FROM ferryman.jobs
-            WHERE $2::int IS NULL AND tenant_id = $1::text
+            WHERE $2::int IS NULL AND $16::boolean AND tenant_id = $1::text
+                AND status IN ('pending', 'running', 'dead_letter')
+                AND (tenant_id, id) < ($1, $3::uuid) AND (tenant_id, id) >= ($1, $4::uuid)
+            ORDER BY id DESC
+        ) UNION ALL (
+            SELECT * FROM ferryman.jobs
+            WHERE $2::int IS NULL AND NOT $16 AND tenant_id = $1::text
                 AND (tenant_id, id) < ($1, $3::uuid) AND (tenant_id, id) >= ($1, $4::uuid)
             ORDER BY id DESC
         ) UNION ALL (
