@@ -60,8 +60,8 @@ def summary(rows: Iterable[Any], start: datetime, end: datetime, now: datetime) 
 
     `counts`: jobs submitted in the window, and jobs that ended in it by their status. Rates are fractions of
     the ended, null when none ended. Percentiles are of the last wait and the last attempt of what a handler
-    ended, completed or dead, null when there was none. Throughput is what ended by the second of the window
-    that has passed.
+    ended, completed or dead, null when there was none. Throughput is what handlers ended in a second of the
+    window, as far as it has passed.
     """
     outcomes: Counter[str] = Counter()
     waits: Counter[int] = Counter()
@@ -72,6 +72,7 @@ def summary(rows: Iterable[Any], start: datetime, end: datetime, now: datetime) 
             waits[row["wait_bucket"]] += row["jobs"]
             runs[row["run_bucket"]] += row["jobs"]
     ended = sum(outcomes[status] for status in ENDED)
+    handled = sum(outcomes[status] for status in _HANDLED)
     seconds = (min(end, now) - start).total_seconds()
     return {
         "from": rfc3339(start),
@@ -83,7 +84,7 @@ def summary(rows: Iterable[Any], start: datetime, end: datetime, now: datetime) 
         "deadLetters": outcomes["dead_letter"],
         "waitMs": _percentiles(waits),
         "processingMs": _percentiles(runs),
-        "throughputPerSecond": round(ended / seconds, 6) if seconds > 0 else 0.0,
+        "throughputPerSecond": round(handled / seconds, 6) if seconds > 0 else 0.0,
     }
 
 

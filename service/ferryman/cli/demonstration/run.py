@@ -22,6 +22,7 @@ from ferryman.settings import variables as v
 
 _WORKERS: Final = 2
 _BULK: Final = 20
+_INTERRUPTED: Final = 130
 _LOOK_SECONDS: Final = 0.1
 _PATIENCE_SECONDS: Final = 60.0
 _LOG_LINES: Final = 15
@@ -30,17 +31,17 @@ _FOR_SERVERS: Final = (v.POSTGRES_BIN.name, v.REDIS_BIN.name)
 
 async def demonstrate() -> int:
     """Run it. Answers the exit code: 0 when the books balance."""
-    exit_code = 130
-    put("Ferryman demo: a real PostgreSQL, a real Valkey, one API, two workers, all on 127.0.0.1")
+    exit_code, environment = _INTERRUPTED, _environment()
+    put("Ferryman demo: a real PostgreSQL, a real Redis, one API, two workers, all on 127.0.0.1")
     with tempfile.TemporaryDirectory(prefix="ferryman-demo-") as folder:
         logs = Path(folder)
         options = StackOptions(port=0, workers=_WORKERS, handlers=DEMO_HANDLERS, log_dir=logs)
         with cancelled_by_signals() as interruption:
-            stack = Stack(options, _environment(), tell=say, changed=lambda: None)
+            stack = Stack(options, environment, tell=say, changed=lambda: None)
             interruption.hurry = stack.hurry
             try:
                 async with stack:
-                    exit_code = await _show(stack)
+                    exit_code = await _show(stack, is_embedded=v.REDIS_BIN.name not in environment)
             except CommandError:
                 _show_logs(logs)
                 raise
@@ -55,9 +56,9 @@ def _environment() -> Mapping[str, str]:
     return {n: value for n, value in given.items() if not n.startswith("FERRYMAN_") or n in _FOR_SERVERS}
 
 
-async def _show(stack: Stack) -> int:
+async def _show(stack: Stack, *, is_embedded: bool) -> int:
     async with Client(stack.url, stack.token) as client:
-        put(await _parts(client))
+        put(await _parts(client, "Valkey" if is_embedded else "Redis"))
         planned = plan.jobs()
         put(f"Submitting {len(planned)} jobs over REST: {plan.summary(planned)}")
         started = time.monotonic()
@@ -72,7 +73,7 @@ async def _show(stack: Stack) -> int:
     return 0
 
 
-async def _parts(client: Client) -> str:
+async def _parts(client: Client, redis: str) -> str:
     ready = await client.call("GET", "/readyz")
     parts = ready["dependencies"]
     status = await client.call("GET", "/api/jobs/queue/status", params={"queue": "default"})
@@ -80,7 +81,7 @@ async def _parts(client: Client) -> str:
     return "   ".join(
         (
             f"  ✓ PostgreSQL {parts['ledger']['details']['server']}",
-            f"✓ Valkey {parts['dispatcher']['details']['version']}",
+            f"✓ {redis} {parts['dispatcher']['details']['version']}",
             f"✓ API {ready['status']}",
             f"✓ {workers['count']} workers, {workers['slots']} slots",
         )

@@ -17,14 +17,14 @@ WITH named AS MATERIALIZED (
 jobs AS MATERIALIZED (
     SELECT named.letter_id, j.*
     FROM named
-    CROSS JOIN LATERAL (
+    LEFT JOIN LATERAL ( -- the job of a closed letter may have been pruned
         SELECT id, tenant_id, type, queue_name, status, unique_key FROM ferryman.jobs
         WHERE id = named.job_id
         FOR UPDATE OFFSET 0
-    ) AS j
+    ) AS j ON true
 ),
 letters AS MATERIALIZED (
-    SELECT jobs.*, letter.status = 'dead' AND jobs.status = 'dead_letter' AS is_dead
+    SELECT jobs.*, (letter.status = 'dead' AND jobs.status = 'dead_letter') IS TRUE AS is_dead
     FROM jobs
     CROSS JOIN LATERAL (
         SELECT status FROM ferryman.dead_letter_jobs WHERE id = jobs.letter_id FOR UPDATE OFFSET 0
