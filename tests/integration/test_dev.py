@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import pty
 import signal
 import socket
 import stat
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,29 @@ async def test_commands_work_through_it(dev: Dev) -> None:
     assert "notification" in listed.stdout
     watched = await ferryman("jobs", "watch", done.stdout.split()[1], environment=dev.environment)
     assert (watched.returncode, watched.stdout.count("\n")) == (0, 1)
+
+
+async def test_watch_draws_on_a_terminal_until_ctrl_c(dev: Dev) -> None:
+    async with Client(dev.told["url"], dev.told["token"]) as client:
+        job = await client.submit("report", {"steps": 200, "step_ms": 100})
+        screen, terminal = pty.openpty()
+        watch = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ferryman.cli.main", "jobs", "watch", "--type", "report"),
+            env=dev.environment | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        drawn = b""
+        while b"of 200" not in drawn:
+            drawn += await asyncio.wait_for(asyncio.to_thread(os.read, screen, 65_536), 20)
+        watch.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(watch.wait(), 10) == 0
+        os.close(screen)
+        await client.cancel(job.job_id)
+    assert "▶ running".encode() in drawn
+    assert job.job_id.encode() in drawn
 
 
 async def test_processes_see_the_callers_environment_but_not_the_owners_database(dev: Dev) -> None:

@@ -4,6 +4,7 @@ import argparse
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from ferryman.client import Problem, UnreachableError
 from ferryman.client.failures import refusal
 from ferryman.embedded import EmbeddedServerError
 from ferryman.ports import LedgerError, LedgerUnavailableError
-from ferryman.settings import SettingsError
+from ferryman.settings import SettingsError, variables
 
 COMMANDS = [
     ["demo"], ["dev"], ["api"], ["worker"], ["migrate"], ["retention"], ["reconcile-dead-letter"], ["token"],
@@ -163,6 +164,7 @@ def problem(status: int, code: str) -> Problem:
         (LedgerUnavailableError("the ledger cannot be reached"), 3, "the ledger cannot be reached"),
         (LedgerError("broken"), 1, "ferryman: broken"),
         (EmbeddedServerError("no server"), 1, "ferryman: no server"),
+        (ExceptionGroup("g", [failures.CommandError("inner", code=3)]), 3, "ferryman: inner"),
         (ZeroDivisionError("oops"), 1, "ferryman: ZeroDivisionError: oops\n  --debug shows the traceback.\n"),
     ],
 )
@@ -174,3 +176,10 @@ def test_errors_have_their_exit_code_and_a_next_step(
     assert told.out == ""
     assert said in told.err
     assert "\x1b" not in told.err
+
+
+def test_documentation_names_every_command_and_variable() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
+    missing = [variable.name for variable in variables.ALL if variable.name not in page]
+    missing += [word for command in COMMANDS for word in command if word not in page]
+    assert missing == []

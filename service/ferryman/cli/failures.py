@@ -46,6 +46,8 @@ def report(error: Exception) -> int:
         case LedgerUnavailableError() | DispatcherUnavailableError():
             complain(harmless(str(error)), "→ ferryman doctor")
             return 3
+        case ExceptionGroup(exceptions=(only,)) if isinstance(only, Exception):
+            return report(only)
         case ClientError() | LedgerError() | EmbeddedServerError() | OSError():
             complain(harmless(str(error)))
             return 1

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from ferryman.cli.access import DEVELOPMENT_TENANT, DEVELOPMENT_USER, PERSON, SERVICE
+from ferryman.cli.concurrently import both
 from ferryman.cli.failures import CommandError
 from ferryman.cli.supervisor import CommandUnit, ServerUnit, Supervisor
 from ferryman.client import Client, ClientError
@@ -144,9 +145,10 @@ class Stack:
         }
 
     async def _start(self) -> None:
-        async with asyncio.TaskGroup() as servers:
-            servers.create_task(self._supervisor.add(ServerUnit("PostgreSQL", self.postgres)))
-            servers.create_task(self._supervisor.add(ServerUnit("Redis", self.redis)))
+        await both(
+            self._supervisor.add(ServerUnit("PostgreSQL", self.postgres)),
+            self._supervisor.add(ServerUnit("Redis", self.redis)),
+        )
         await migrate_ledger(
             self.postgres.owner_url, service_login=urlsplit(self.postgres.service_url).username
         )

@@ -150,6 +150,7 @@ def api_settings(environment: Environment, *, host: str | None, port: int | None
 
 def _refuse_rates(environment: Environment) -> None:
     """A limit that is asked for and not kept would be worse than none."""
+    environment.get(v.API_RATE_BURST)
     if environment.get(v.API_RATE_PER_SECOND):
         raise SettingsError(
             f"{v.API_RATE_PER_SECOND.name} is not kept by this version",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ferryman.cli.concurrently import both
 from ferryman.cli.demonstration import plan
 from ferryman.cli.demonstration.books import Books, close_books
 from ferryman.cli.demonstration.view import View, viewing
@@ -90,10 +91,7 @@ async def _parts(client: Client, redis: str) -> str:
 
 async def _run_jobs(client: Client, planned: list[dict[str, Any]]) -> tuple[int, list[Job]]:
     with viewing(len(planned)) as view:
-        async with asyncio.TaskGroup() as tasks:
-            submitting = tasks.create_task(_submit(client, planned))
-            jobs = await _follow(client, view, len(planned))
-        return submitting.result(), jobs
+        return await both(_submit(client, planned), _follow(client, view, len(planned)))
 
 
 async def _submit(client: Client, planned: list[dict[str, Any]]) -> int:
