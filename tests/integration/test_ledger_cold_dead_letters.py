@@ -151,6 +151,15 @@ async def test_a_requeued_letter_is_not_dead(stores: Stores, ledger_database: Da
     await assert_books(ledger_database.owner_url)
 
 
+async def test_a_closed_letter_outlives_its_job(stores: Stores, ledger_database: Database) -> None:
+    (letter_id,) = await letters(stores, 1)
+    await stores.letters.requeue(ACME, letter_id, ADMIN)
+    async with connected(ledger_database.owner_url) as connection:
+        await connection.execute("DELETE FROM ferryman.jobs")
+    assert await stores.letters.requeue(ACME, letter_id, ADMIN) == ("not_dead", None)
+    assert await stores.letters.discard(ACME, letter_id, ADMIN) == "not_dead"
+
+
 async def test_a_discarded_letter_stays_readable_and_closed(
     stores: Stores, ledger_database: Database
 ) -> None:

@@ -1,5 +1,6 @@
 """Retention: what is older than its queue keeps it goes, no row more, and a dry run counts exactly that."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -13,9 +14,10 @@ from ferryman.core.queues import QueueSettings
 from ferryman.embedded import EmbeddedPostgres
 from ferryman.ledger import retention
 from ferryman.ledger.pool import Pools
+from ferryman.ledger.statements import statement
 from ferryman.ports import LetterFilter, Scope
 from tests.support.keeping import NOTHING, age_jobs, age_letters, apply, keep
-from tests.support.ledgers import connected, rows, value
+from tests.support.ledgers import blocked, connected, rows, value
 from tests.support.servers import Database, database_on
 from tests.support.stores import ACME, ADMIN, EVERYONE, PLATFORM, Stores
 
@@ -113,6 +115,26 @@ async def test_a_dead_letter_that_is_requeued_survives(stores: Stores, ledger_da
     assert (await stores.letters.requeue(ACME, letter.id, ADMIN))[0] == "requeued"
     assert await apply(stores) == NOTHING
     assert await left(ledger_database) == {"pending": 1}
+
+
+async def test_a_requeue_under_way_wins(stores: Stores, ledger_database: Database) -> None:
+    await stores.dead()
+    await age_jobs(ledger_database, 2)
+    await keep(stores, dead_letter=1)
+    (letter,) = (await stores.letters.find(ACME, LetterFilter(), limit=9, after=None)).rows
+    async with connected(ledger_database.owner_url) as other:
+        transaction = other.transaction()
+        await transaction.start()
+        arguments = ["acme", None, [letter.id], True, 0.0, "user", "7", False, None, None, None, 0]
+        await other.fetch(statement("requeue_letters"), *arguments)
+        run = asyncio.create_task(apply(stores))
+        await blocked(ledger_database.owner_url)
+        await transaction.commit()
+    assert await run == NOTHING
+    assert await left(ledger_database) == {"pending": 1}
+    kept = await stores.letters.get(ACME, letter.id)
+    assert kept is not None
+    assert kept.status == "requeued"
 
 
 async def test_a_queue_and_a_tenant_narrow(stores: Stores, ledger_database: Database) -> None:
