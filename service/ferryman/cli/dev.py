@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ferryman.cli.options import port
+from ferryman.cli.options import port, queue_name
 from ferryman.cli.parser import add_command
 from ferryman.cli.stopping import cancelled_by_signals
 from ferryman.cli.terminal import put, say
@@ -38,7 +38,12 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("--workers", type=_workers, default=2, metavar="N", help="worker processes (2)")
     parser.add_argument(
-        "--queue", action="append", default=[], metavar="NAME", help="another queue, may be repeated"
+        "--queue",
+        action="append",
+        default=[],
+        type=queue_name,
+        metavar="NAME",
+        help="another queue, may be repeated",
     )
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="JSON for scripts, once all is up")
 

@@ -48,7 +48,10 @@ def report(error: Exception) -> int:
             return 3
         case ExceptionGroup(exceptions=(only,)) if isinstance(only, Exception):
             return report(only)
-        case ClientError() | LedgerError() | EmbeddedServerError() | OSError():
+        case EmbeddedServerError():
+            complain(*(harmless(line) for line in str(error).splitlines()))
+            return 1
+        case ClientError() | LedgerError() | OSError():
             complain(harmless(str(error)))
             return 1
         case _:

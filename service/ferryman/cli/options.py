@@ -60,3 +60,14 @@ def port(text: str) -> int:
     if not text.isdigit() or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to 65535")
     return int(text)
+
+
+def queue_name(text: str) -> str:
+    """A name that a queue may have. Raises argparse.ArgumentTypeError."""
+    from ferryman.core.queues import is_queue_name
+
+    if not is_queue_name(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no queue's name: 1 to 63 of a-z 0-9 . _ -, the first a letter or digit"
+        )
+    return text

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from ferryman.cli.options import port
+from ferryman.cli.options import port, queue_name
 from ferryman.cli.parser import add_command
 from ferryman.cli.stopping import stop_at_end_of_stdin, stop_event
 from ferryman.cli.terminal import complain, put, put_document, say
@@ -26,7 +26,9 @@ def register(commands: Commands) -> None:
     api.add_argument("--port", type=port, metavar="P", help="port to listen on (FERRYMAN_PORT; 3101)")
     _add_end_with_stdin(api)
     worker = add_command(commands, "worker", run_worker, "run jobs of one or more queues")
-    worker.add_argument("--queue", action="append", metavar="NAME", help="may be repeated; default: default")
+    worker.add_argument(
+        "--queue", action="append", type=queue_name, metavar="NAME", help="may be repeated; default: default"
+    )
     worker.add_argument("--concurrency", type=concurrency, metavar="N", help="jobs at a time (10)")
     source = worker.add_mutually_exclusive_group()
     source.add_argument("--handlers", metavar="MODULE", help="module with a Registry (FERRYMAN_HANDLERS)")
