@@ -11,4 +11,4 @@ from ferryman.api.services import Services
 
 SERVICES: Final = web.AppKey("services", Services)
 STOPPING: Final = web.AppKey("stopping", asyncio.Event)
-CORRELATION: Final = "ferryman.correlation"
+CORRELATION: Final = web.RequestKey("correlation", str)
