@@ -1,6 +1,7 @@
 """Jobs, actors and books for tests of the ledger."""
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -115,13 +116,20 @@ async def assert_books(url: str) -> None:
 def _assert_chain(job: Any, chain: Sequence[Any]) -> None:
     before: JobStatus | None = None
     attempt = 0
+    owner: str | None = None
     for row in chain:
         start = row["from_status"] and JobStatus(row["from_status"])
         end = row["to_status"] and JobStatus(row["to_status"])
         assert start == before, f"{row['action']} does not follow {before}"
         assert is_legal(Action(row["action"]), start, end)
+        token = json.loads(row["details"] or "{}").get("token")
         if row["action"] == Action.CLAIMED:
             attempt += 1
+            assert token
+            owner = token
+        elif before is JobStatus.RUNNING and end is not JobStatus.RUNNING:
+            assert token == owner, f"{row['action']} by somebody who does not own attempt {attempt}"
+            owner = None
         assert row["attempt"] == attempt
         before = end
     assert job["status"] == before

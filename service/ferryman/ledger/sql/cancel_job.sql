@@ -16,6 +16,8 @@ judged AS MATERIALIZED (
 changed AS (
     UPDATE ferryman.jobs AS j
     SET status = CASE judged.before WHEN 'pending' THEN 'cancelled' ELSE j.status END,
+        -- Named as well, for constraints are checked before PostgreSQL notices that j has moved on meanwhile.
+        claim_token = CASE judged.before WHEN 'pending' THEN NULL ELSE j.claim_token END,
         completed_at = CASE judged.before WHEN 'pending' THEN judged.at ELSE j.completed_at END,
         cancel_requested = true,
         updated_at = judged.at

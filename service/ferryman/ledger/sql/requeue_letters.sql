@@ -76,6 +76,7 @@ requeued AS (
         started_at = NULL,
         completed_at = NULL,
         worker_id = NULL,
+        claim_token = NULL, -- constraints are checked before PostgreSQL notices that j has moved on meanwhile
         lease_until = NULL,
         progress_percent = NULL,
         progress_note = NULL,
