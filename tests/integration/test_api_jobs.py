@@ -11,9 +11,7 @@ import pytest
 from ferryman.core.failures import ErrorClass, Failure
 from ferryman.core.job import Settlement
 from ferryman.core.verdict import Complete, DeadLetter, RetryAt, Verdict
-from ferryman.dispatch.dispatcher import open_dispatcher
-from ferryman.ledger.postgres import open_ledger
-from tests.support.api import SERVICE, Api, running, token, warm
+from tests.support.api import SERVICE, Api, on_fresh_stores, token, warm
 from tests.support.servers import Database
 from tests.support.waiting import eventually
 
@@ -29,14 +27,8 @@ BROKEN = Failure(
 @pytest.fixture
 async def api(ledger_database: Database, redis_url: str) -> AsyncIterator[Api]:
     """The API on a database and a Redis of the test's own, every queue known to both."""
-    async with open_ledger(ledger_database.service_url) as ledger:
-        dispatcher = open_dispatcher(redis_url)
-        try:
-            await warm(ledger, dispatcher)
-            async with running(ledger, dispatcher) as api:
-                yield api
-        finally:
-            await dispatcher.close()
+    async with on_fresh_stores(ledger_database.service_url, redis_url) as api:
+        yield api
 
 
 async def run(api: Api, verdict: Verdict | None = None, *, queue: str = "default") -> str:

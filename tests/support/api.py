@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import time
@@ -11,14 +12,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import ClientResponse, ClientSession
 
 from ferryman.api.app import Dependencies, create_app
 from ferryman.api.limits import BuildInfo, Limits
+from ferryman.api.server import serving
 from ferryman.auth.minting import mint
 from ferryman.auth.tokens import TokenVerifier, hs256_key
 from ferryman.core.job import Position
+from ferryman.dispatch.dispatcher import open_dispatcher
+from ferryman.ledger.postgres import open_ledger
 from ferryman.ports import Dispatcher, Ledger
 from ferryman.telemetry.metrics import Metrics
 
@@ -81,7 +84,8 @@ class Reply:
 class Api:
     """A running API. Calls carry `bearer` unless they are told otherwise."""
 
-    client: TestClient[Any, Any]
+    session: ClientSession
+    port: int
     ledger: Ledger
     dispatcher: Dispatcher
     metrics: Metrics
@@ -103,7 +107,7 @@ class Api:
             data = json.dumps(body).encode()
         if data is not None:
             sent.setdefault("Content-Type", "application/json")
-        async with self.client.request(method, path, data=data, headers=sent) as answer:
+        async with self.session.request(method, path, data=body_of(data), headers=sent) as answer:
             return await _read(answer)
 
     async def submit(self, *, bearer: str | None = None, **fields: object) -> Reply:
@@ -115,6 +119,11 @@ class Api:
         reply = await self.submit(bearer=bearer, **fields)
         assert reply.status == 201, reply.text
         return str(reply.json["jobId"])
+
+
+def body_of(data: bytes | None) -> bytes | io.BytesIO | None:
+    """A large body as a file, as aiohttp wants it."""
+    return io.BytesIO(data) if data is not None and len(data) > 2**20 else data
 
 
 async def _read(answer: ClientResponse) -> Reply:
@@ -135,8 +144,12 @@ async def running(ledger: Ledger, dispatcher: Dispatcher, *, limits: Limits = LI
         limits=limits,
         build=BuildInfo(version="9.9.9"),
     )
-    async with TestClient(TestServer(create_app(given))) as client:
-        yield Api(client, ledger, dispatcher, metrics)
+    app = create_app(given)
+    async with (
+        serving(app, host="127.0.0.1", port=0, limits=limits, grace_seconds=5) as port,
+        ClientSession(f"http://127.0.0.1:{port}") as session,
+    ):
+        yield Api(session, port, ledger, dispatcher, metrics)
 
 
 async def warm(ledger: Ledger, dispatcher: Dispatcher) -> None:
@@ -147,3 +160,18 @@ async def warm(ledger: Ledger, dispatcher: Dispatcher) -> None:
 
     for record in await ledger.queues.all():
         await dispatcher.rebuild(record, pages(record.name))
+
+
+@asynccontextmanager
+async def on_fresh_stores(
+    database_url: str, redis_url: str, *, limits: Limits = LIMITS
+) -> AsyncIterator[Api]:
+    """The API on a migrated database and a Redis, every queue known to both."""
+    async with open_ledger(database_url) as ledger:
+        dispatcher = open_dispatcher(redis_url)
+        try:
+            await warm(ledger, dispatcher)
+            async with running(ledger, dispatcher, limits=limits) as api:
+                yield api
+        finally:
+            await dispatcher.close()

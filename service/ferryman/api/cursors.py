@@ -7,6 +7,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Final
 from uuid import UUID
 
+from msgspec import UnsetType
+
 from ferryman.api.problems import Problem
 
 _VERSION: Final = 1
@@ -17,6 +19,11 @@ def encode_cursor(kind: str, after: UUID) -> str:
     """The cursor of a list of this kind that goes on after `after`."""
     body = bytes([_VERSION]) + after.bytes
     return urlsafe_b64encode(body + _checksum(kind, body)).decode("ascii")
+
+
+def read_cursor(kind: str, cursor: str | UnsetType) -> UUID | None:
+    """The id to go on after, None without a cursor. Raises as `decode_cursor`."""
+    return None if isinstance(cursor, UnsetType) else decode_cursor(kind, cursor)
 
 
 def decode_cursor(kind: str, cursor: str) -> UUID:

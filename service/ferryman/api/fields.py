@@ -126,7 +126,7 @@ _CHECKS: Final[Mapping[type[inspect.Type], Callable[[Any, Any], bool]]] = {
     inspect.AnyType: lambda value, _: True,
     inspect.RawType: lambda value, _: True,
     inspect.BoolType: lambda value, _: isinstance(value, bool),
-    inspect.IntType: lambda value, info: _is_whole(value) and _in_range(value, info),
+    inspect.IntType: lambda value, info: _is_integer(value) and _in_range(value, info),
     inspect.FloatType: lambda value, info: _is_number(value) and _in_range(value, info),
     inspect.StrType: lambda value, info: (
         isinstance(value, str)
@@ -154,8 +154,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_whole(value: object) -> bool:
-    return _is_number(value) and value == int(value)  # type: ignore[call-overload]
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_instant(value: object) -> bool:

@@ -14,8 +14,8 @@ from aiohttp.typedefs import Handler
 from ferryman.api.bodies import BodyReader, QueryReader
 from ferryman.api.exchange import Answer, Exchange, identify, refuse_token_in_url
 from ferryman.api.keys import CORRELATION
-from ferryman.api.problems import FieldError, Problem, invalid
-from ferryman.api.schemas import NoParameters
+from ferryman.api.problems import Problem
+from ferryman.api.schemas import NoFields, NoParameters
 from ferryman.api.services import Services
 from ferryman.auth.policy import Call
 
@@ -24,6 +24,7 @@ Handle = Callable[[Services, Exchange], Awaitable[Answer]]
 _ENCODER: Final = msgspec.json.Encoder()
 _JSON: Final = "application/json"
 _NO_QUERY: Final = QueryReader(NoParameters)
+_NO_BODY: Final = BodyReader(NoFields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def endpoint(route: Route, services: Services) -> Handler:
         asker.scope(route.call)
         query = route.query.read(request.query) if request.query_string else route.query.nothing
         raw = await read_body(request, route, limits.body_seconds)
-        body = None if raw is None or route.body is None else route.body.read(raw)
+        body = None if raw is None else (route.body or _NO_BODY).read(raw)
         exchange = Exchange(request=request, asker=asker, query=query, raw=raw, body=body)
         answer = await route.handle(services, exchange)
         return encode(answer)
@@ -92,13 +93,8 @@ def encode(answer: Answer) -> web.Response:
 
 async def read_body(request: web.Request, route: Route, seconds: float) -> bytes | None:
     """The bytes of the body; None when the route takes none or it was left out. Raises Problem."""
-    if not request.body_exists:
-        if route.body is not None and route.body_required:
-            _refuse_other_media(request)
-        if route.body is None or not route.body_required:
-            return None
-    if route.body is None:
-        raise invalid(FieldError("(body)", "this call takes no body"))
+    if not request.body_exists and (route.body is None or not route.body_required):
+        return None
     _refuse_other_media(request)
     return await _read_raw(request, seconds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ferryman.api.bodies import QueryReader
-from ferryman.api.cursors import decode_cursor, encode_cursor
+from ferryman.api.cursors import encode_cursor, read_cursor
 from ferryman.api.exchange import Answer, Exchange
 from ferryman.api.routing import Example, Route
 from ferryman.api.schemas import LettersQuery, given
@@ -28,7 +28,7 @@ async def list_letters(services: Services, exchange: Exchange) -> Answer:
         older_than_ms=given(query.older_than_ms),
         newer_than_ms=given(query.newer_than_ms),
     )
-    after = decode_cursor(_LETTERS, query.cursor) if query.cursor else None
+    after = read_cursor(_LETTERS, query.cursor)
     page = await services.lookup.letters(exchange.asker, wanted, limit=query.limit, after=after)
     next_cursor = encode_cursor(_LETTERS, page.next_after) if page.next_after else None
     return Answer(200, LettersView([letter_view(one, is_listed=True) for one in page.rows], next_cursor))

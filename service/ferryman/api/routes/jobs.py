@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from ferryman.api.bodies import BodyReader, QueryReader
-from ferryman.api.cursors import decode_cursor, encode_cursor
+from ferryman.api.cursors import encode_cursor, read_cursor
 from ferryman.api.exchange import Answer, Exchange, idempotency_key
 from ferryman.api.routing import Example, Route
 from ferryman.api.schemas import (
@@ -119,7 +119,7 @@ async def list_jobs(services: Services, exchange: Exchange) -> Answer:
         created_after=given(query.created_after),
         created_before=given(query.created_before),
     )
-    after = decode_cursor(_JOBS, query.cursor) if query.cursor else None
+    after = read_cursor(_JOBS, query.cursor)
     page = await services.lookup.jobs(exchange.asker, wanted, limit=query.limit, after=after)
     next_cursor = encode_cursor(_JOBS, page.next_after) if page.next_after else None
     return Answer(200, JobsView([job_view(job, is_listed=True) for job in page.rows], next_cursor))
@@ -132,7 +132,7 @@ async def get_job(services: Services, exchange: Exchange) -> Answer:
 
 async def history(services: Services, exchange: Exchange) -> Answer:
     query: HistoryQuery = exchange.query
-    after = decode_cursor(_HISTORY, query.cursor) if query.cursor else None
+    after = read_cursor(_HISTORY, query.cursor)
     page = await services.lookup.history(
         exchange.asker, exchange.id("jobId", "job"), limit=query.limit, after=after
     )
