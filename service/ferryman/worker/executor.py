@@ -79,6 +79,7 @@ class Executor:
         self.running: dict[UUID, Attempt] = {}
         self.tasks: dict[UUID, asyncio.Task[Any]] = {}
         self.zombies = 0
+        self._is_closed = False
         self.counts = {"complete": 0, "failed": 0, "retried": 0}
         self._others: set[asyncio.Task[Any]] = set()
         self._threads = HandlerThreads(concurrency)
@@ -145,7 +146,8 @@ class Executor:
             self.stop(attempt, Stop.INTERRUPTED)
 
     def close(self) -> None:
-        """No more timers; idle threads end."""
+        """The process ends: no more timers, idle threads end, and nothing is recorded any more."""
+        self._is_closed = True
         self._deadlines.close()
         self._threads.close()
 
@@ -164,6 +166,8 @@ class Executor:
                 if attempt.children:
                     await self._offspring.grow(attempt)
         except BaseException as error:
+            if self._is_closed:
+                raise
             # SystemExit and KeyboardInterrupt as well: a handler does not end its worker.
             outcome = attempt.handler.judge(error)
         if attempt.stop is None:
@@ -242,12 +246,12 @@ class Executor:
     def _let_go(self, attempt: Attempt) -> None:
         attempt.recorded = True
         self.held.pop(attempt.claimed.token, None)
+        self._pulse.beat()
 
     def _drop(self, attempt: Attempt) -> None:
         self._let_go(attempt)
         self._metrics.count(names.FENCED_TOTAL)
         log.warning(names.ATTEMPT_FENCED, extra=_fields(attempt))
-        self._pulse.beat()
 
     async def _call_after(self, attempt: Attempt) -> None:
         try:
