@@ -5,9 +5,11 @@ from pathlib import Path
 from tests.support.commands import clean_environment, ferryman
 
 
-async def test_demo_shows_every_kind_of_end_and_balances(tmp_path: Path) -> None:
+async def test_demo_shows_every_kind_of_end_and_balances(server_dir: Path) -> None:
     # What configures an installation must not reach the demonstration.
-    environment = clean_environment(TMPDIR=str(tmp_path), FERRYMAN_DATABASE_URL="nonsense", FERRYMAN_PORT="1")
+    environment = clean_environment(
+        TMPDIR=str(server_dir), FERRYMAN_DATABASE_URL="nonsense", FERRYMAN_PORT="1"
+    )
     done = await ferryman("demo", environment=environment, within_s=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
@@ -21,4 +23,4 @@ async def test_demo_shows_every_kind_of_end_and_balances(tmp_path: Path) -> None
     assert "Retries 4" in done.stdout
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert list(server_dir.iterdir()) == []

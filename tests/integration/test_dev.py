@@ -206,8 +206,9 @@ async def test_stop_lets_running_jobs_end() -> None:
         assert '"completed": 1' in dev.command.output or "completed=1" in dev.command.output
 
 
-async def test_everybody_ends_with_a_killed_dev() -> None:
-    async with running_dev("--workers", "1", FERRYMAN_SHUTDOWN_GRACE_SECONDS="1") as dev:
+async def test_everybody_ends_with_a_killed_dev(server_dir: Path) -> None:
+    environment = {"FERRYMAN_SHUTDOWN_GRACE_SECONDS": "1", "TMPDIR": str(server_dir)}
+    async with running_dev("--workers", "1", **environment) as dev:
         told = dev.told
         dev.command.process.kill()
 
@@ -217,17 +218,16 @@ async def test_everybody_ends_with_a_killed_dev() -> None:
         await eventually(alive, lambda seen: not seen, within_s=20)
 
 
-async def test_interrupted_start_leaves_nothing(tmp_path: Path) -> None:
-    ready = tmp_path / "ready.json"
-    words = ["dev", "--port", "0", "--ready-file", str(ready)]
-    async with running(*words, environment=clean_environment(TMPDIR=str(tmp_path))) as command:
+async def test_interrupted_start_leaves_nothing(server_dir: Path) -> None:
+    words = ["dev", "--port", "0", "--ready-file", str(server_dir / "ready.json")]
+    async with running(*words, environment=clean_environment(TMPDIR=str(server_dir))) as command:
 
         async def servers() -> list[Path]:
-            return list(tmp_path.glob("ferryman-*"))
+            return list(server_dir.glob("ferryman-*"))
 
         await eventually(servers, within_s=20)
         assert await command.stop(signal.SIGINT) == 0
-    assert list(tmp_path.iterdir()) == []
+    assert list(server_dir.iterdir()) == []
 
 
 async def test_queues_file_is_followed(tmp_path: Path) -> None:
