@@ -57,15 +57,15 @@ def test_what_is_too_large_says_what_it_is() -> None:
         checked("the cursor", "x" * 10, 10)
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no")
 
 
 def test_an_exception_that_cannot_be_looked_at_is_a_failure_like_any_other() -> None:
-    failure = failure_of(Unreadable())
+    failure = failure_of(UnreadableError())
     assert failure.error_class is ErrorClass.TRANSIENT
-    assert "Unreadable" in failure.message
+    assert "UnreadableError" in failure.message
 
 
 def test_details_that_cannot_be_stored_become_their_text() -> None:

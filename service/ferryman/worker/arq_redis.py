@@ -163,6 +163,10 @@ class LedgerRedis(ArqRedis):
         job_id, tenant_id, is_twin = await enqueuer.enqueue(order, key=_job_id)
         return None if is_twin else LedgerJob(job_id, tenant_id, self, order.queue)
 
+    async def close(self, close_connection_pool: bool | None = None) -> None:
+        """The name under which arq closes it; redis-py warns of its own method of this name."""
+        await self.aclose(close_connection_pool)
+
 
 class LedgerJob(Job):
     """A reference to a job in the ledger, with arq's questions."""
