@@ -1,96 +1,99 @@
-"""Verified tokens: one configured key, one algorithm, strict claims, and one and the same refusal.
+"""Verified tokens: configured keys, each for one algorithm, strict claims, and one and the same refusal.
 
-A token says nothing about how it is to be checked: the algorithm comes from the configuration, and of its
-header only `kid` is read. What was verified is remembered by its hash until it expires, because checking a
-signature costs as much as half a submission.
+A token says nothing about how it is to be checked: the algorithm comes with the key, and of its header only
+`kid` is read, to look the key up. What was verified is remembered by its hash until it expires or the keys
+change, because checking a signature costs as much as half a submission.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import Final, Literal, NoReturn
+from collections.abc import Collection
+from typing import Final, NoReturn
 
 import jwt
-import msgspec
 
+from ferryman.auth.keys import ALGORITHMS, KeySource, TokenRefusedError, UnknownKeyError, hs256_key
 from ferryman.auth.principal import MAX_USER_ID, Principal, Role, is_tenant_id
 from ferryman.core.documents import DocumentError, check
 from ferryman.ports import Clock
 
-MIN_SECRET_BYTES: Final = 32
 MAX_LEEWAY_SECONDS: Final = 30
 MAX_TOKEN_CHARS: Final = 8_192
 _MAX_KID_CHARS: Final = 128
 _MAX_ROLES: Final = 32
 _MAX_SUBJECT_CHARS: Final = 100
 _HEADER_NAMES: Final = frozenset({"alg", "typ", "kid"})
+_OUR_CLAIMS: Final = frozenset({"tenant_id", "user_id", "roles"})
 _TENANTLESS: Final = frozenset({Role.SERVICE, Role.PLATFORM})
 
 
-class TokenRefusedError(Exception):
-    """The token does not prove who asks. Why is for the log alone; the answer is always the same."""
-
-
-class VerificationKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key and the one algorithm that it is for."""
-
-    algorithm: Literal["HS256"]
-    key: bytes
-
-
-def hs256_key(secret: str) -> VerificationKey:
-    """The key of a shared secret. Raises ValueError when it is too short or a key of another kind."""
-    raw = secret.encode("utf-8")
-    if len(raw) < MIN_SECRET_BYTES:
-        raise ValueError(f"an HS256 secret takes at least {MIN_SECRET_BYTES} bytes, got {len(raw)}")
-    if "-----BEGIN" in secret or secret.lstrip().startswith(("{", "ssh-")):
-        raise ValueError("an HS256 secret is no PEM, JWK or SSH key: a public key would be no secret at all")
-    return VerificationKey(algorithm="HS256", key=raw)
-
-
 class TokenVerifier:
-    """Checks tokens and remembers those that passed, at most `remembered` of them."""
+    """Checks tokens and remembers those that passed, at most `remembered` of them.
+
+    `service_subjects`: tokens of exactly these subjects that claim no tenant, user or roles have the role
+    service, as the projected tokens of Kubernetes' service accounts, which can carry no claims of ours.
+    """
 
     def __init__(
         self,
-        key: VerificationKey,
+        keys: KeySource,
         clock: Clock,
         *,
         issuer: str | None = None,
         audience: str | None = None,
+        service_subjects: Collection[str] = (),
         leeway_seconds: int = 10,
         remembered: int = 10_000,
     ) -> None:
         if not 0 <= leeway_seconds <= MAX_LEEWAY_SECONDS:
             raise ValueError(f"leeway takes 0 to {MAX_LEEWAY_SECONDS} seconds, got {leeway_seconds}")
-        self._key = key
+        self._keys = keys
         self._clock = clock
         self._issuer = issuer
         self._audience = audience
+        self._service_subjects = frozenset(service_subjects)
         self._leeway = leeway_seconds
         self._remembered = remembered
-        self._known: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
-        self._jws = jwt.PyJWS(algorithms=[key.algorithm])
+        self._known: OrderedDict[bytes, tuple[float, int, Principal]] = OrderedDict()
+        self._jws = jwt.PyJWS(algorithms=list(ALGORITHMS))
+
+    async def authenticate(self, token: str) -> Principal:
+        """Whose token this is, looking for new keys when it names an unknown one. Awaits nothing otherwise.
+
+        Raises TokenRefusedError, KeysUnavailableError.
+        """
+        try:
+            return self.verify(token)
+        except UnknownKeyError:
+            await self._keys.renew()
+            return self.verify(token)
 
     def verify(self, token: str) -> Principal:
-        """Whose token this is. Raises TokenRefusedError."""
-        now = self._clock.now().timestamp()
+        """Whose token this is, by the keys that are at hand. Raises TokenRefusedError."""
+        now, generation = self._clock.now().timestamp(), self._keys.generation
         digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
         if (known := self._known.get(digest)) is not None:
-            if now < known[0]:
+            if now < known[0] and generation == known[1]:
                 self._known.move_to_end(digest)
-                return known[1]
+                return known[2]
             del self._known[digest]
         claims = self._claims(token)
         ends_at = self._check_times(claims, now)
         self._check_origin(claims)
-        principal = _principal(claims)
-        self._remember(digest, ends_at, principal)
+        principal = self._principal(claims)
+        self._remember(digest, ends_at, generation, principal)
         return principal
 
-    def _remember(self, digest: bytes, ends_at: float, principal: Principal) -> None:
-        self._known[digest] = (ends_at, principal)
+    def _principal(self, claims: dict[str, object]) -> Principal:
+        subject = claims.get("sub")
+        if isinstance(subject, str) and subject in self._service_subjects and _OUR_CLAIMS.isdisjoint(claims):
+            return _principal({"sub": subject, "roles": [Role.SERVICE.value]})
+        return _principal(claims)
+
+    def _remember(self, digest: bytes, ends_at: float, generation: int, principal: Principal) -> None:
+        self._known[digest] = (ends_at, generation, principal)
         if len(self._known) > self._remembered:
             self._known.popitem(last=False)
 
@@ -98,8 +101,8 @@ class TokenVerifier:
         if len(token) > MAX_TOKEN_CHARS or token.count(".") != 2 or not token.isascii():
             _refuse("it is no compact JWS")
         try:
-            _check_header(self._jws.get_unverified_header(token))
-            payload = self._jws.decode(token, self._key.key, algorithms=[self._key.algorithm])
+            key = self._keys.find(_kid(self._jws.get_unverified_header(token)))
+            payload = self._jws.decode(token, key.key, algorithms=[key.algorithm])
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise TokenRefusedError(type(error).__name__) from None
         return _object(payload, "claims")
@@ -125,15 +128,17 @@ class TokenVerifier:
             _refuse("it is for another audience")
 
 
-def _check_header(header: dict[str, object]) -> None:
+def _kid(header: dict[str, object]) -> str | None:
+    """The name of the key, once the rest of the header was found harmless."""
     if not header.keys() <= _HEADER_NAMES:
         _refuse("its header has more than alg, typ and kid")
-    kid = header.get("kid", "")
-    if not isinstance(kid, str) or len(kid) > _MAX_KID_CHARS:
+    kid = header.get("kid")
+    if "kid" in header and (not isinstance(kid, str) or len(kid) > _MAX_KID_CHARS):
         _refuse("kid is malformed")
     kind = header.get("typ", "JWT")
     if not isinstance(kind, str) or kind.upper() not in ("JWT", "AT+JWT"):
         _refuse("it is no JWT")
+    return kid if isinstance(kid, str) else None
 
 
 def _object(raw: bytes, name: str) -> dict[str, object]:
@@ -208,3 +213,6 @@ def _subject(claims: dict[str, object], user_id: int | None) -> str:
 
 def _refuse(why: str) -> NoReturn:
     raise TokenRefusedError(why)
+
+
+__all__ = ["TokenRefusedError", "TokenVerifier", "hs256_key"]
