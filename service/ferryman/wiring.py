@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool
 
     from ferryman.api.services import Dependencies
+    from ferryman.auth.keys import KeySource
     from ferryman.core.job import Actor
     from ferryman.core.queues import QueueSettings
     from ferryman.ledger.inspection import Inspection
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _CONFIGURATION_ACTOR: Final = "configuration"
 _AGAIN_SECONDS: Final = 1.0
+_KEYS_SECONDS: Final = 300.0
 _ARQ_CONNECTIONS: Final = 2
 _ARQ_TIMEOUT_SECONDS: Final = 1.0
 
@@ -129,8 +131,9 @@ async def serve_api(settings: ApiSettings, stop: asyncio.Event) -> None:
     from ferryman.telemetry.metrics import Metrics
 
     metrics = Metrics()
+    keys = _keys(settings.identity, metrics)
     async with _stores(settings.stores, "ferryman-api", metrics) as (ledger, dispatcher):
-        given = _api_dependencies(settings, ledger, dispatcher, metrics)
+        given = _api_dependencies(settings, keys, ledger, dispatcher, metrics)
         app = create_app(given)
         async with (
             serving(
@@ -143,6 +146,7 @@ async def serve_api(settings: ApiSettings, stop: asyncio.Event) -> None:
             _beside(
                 partial(_maintain, "api", ledger, dispatcher, metrics),
                 partial(_provide_queues, ledger, settings.queues),
+                partial(_renew_keys, keys),
             ),
         ):
             log.info(names.API_STARTED, extra={"host": settings.host, "port": port})
@@ -223,20 +227,24 @@ def _arq_pool(url: str) -> ConnectionPool:
 
 
 def _api_dependencies(
-    settings: ApiSettings, ledger: Ledger, dispatcher: Dispatcher, metrics: Metrics
+    settings: ApiSettings, keys: KeySource, ledger: Ledger, dispatcher: Dispatcher, metrics: Metrics
 ) -> Dependencies:
     from importlib.metadata import version
 
     from ferryman.api.limits import BuildInfo, Limits
     from ferryman.api.services import Dependencies
-    from ferryman.auth.tokens import TokenVerifier, hs256_key
+    from ferryman.auth.tokens import TokenVerifier
 
     clock, identity = SystemClock(), settings.identity
     return Dependencies(
         ledger=ledger,
         dispatcher=dispatcher,
         verifier=TokenVerifier(
-            hs256_key(_secret(identity)), clock, issuer=identity.issuer, audience=identity.audience
+            keys,
+            clock,
+            issuer=identity.issuer,
+            audience=identity.audience,
+            service_subjects=identity.service_subjects,
         ),
         metrics=metrics,
         clock=clock,
@@ -244,6 +252,35 @@ def _api_dependencies(
         limits=Limits(max_body_bytes=settings.max_body_bytes),
         build=BuildInfo(version=version("ferryman")),
     )
+
+
+def _keys(identity: IdentitySettings, metrics: Metrics) -> KeySource:
+    """What tokens are checked by; no address is asked yet. Raises SettingsError for a key that is none."""
+    from ferryman.auth.fetching import Fetcher
+    from ferryman.auth.jwks import JwksKeys
+    from ferryman.auth.keys import hs256_key, public_key
+
+    try:
+        if identity.jwks_url is not None:
+            fetch = Fetcher(identity.jwks_url, ca=identity.jwks_ca, bearer=identity.jwks_bearer)
+            return JwksKeys(fetch, SystemClock(), metrics)
+        if identity.public_key is not None:
+            return public_key(identity.public_key)
+        return hs256_key(_secret(identity))
+    except ValueError as error:
+        raise SettingsError(f"the key that tokens are checked by cannot be taken: {error}") from None
+
+
+async def _renew_keys(keys: KeySource, stop: asyncio.Event) -> None:
+    """Have the keys before the first token comes, and let go of one that was withdrawn."""
+    from ferryman.auth.keys import KeysUnavailableError
+
+    while not stop.is_set():
+        try:
+            await keys.renew()
+            await _pause(stop, _KEYS_SECONDS)
+        except KeysUnavailableError:
+            await _pause(stop, _AGAIN_SECONDS)
 
 
 async def _provide_queues(ledger: Ledger, queues: Mapping[str, QueueSettings], stop: asyncio.Event) -> None:
@@ -347,7 +384,7 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
 def _secret(identity: IdentitySettings) -> str:
     if identity.secret is None:
         raise SettingsError(
-            "tokens are checked by FERRYMAN_JWT_SECRET alone in this version",
-            "Unset FERRYMAN_JWT_PUBLIC_KEY and FERRYMAN_JWKS_URL, and set the secret.",
+            "FERRYMAN_JWT_SECRET is not set, and only it can sign",
+            "Tokens that are checked by FERRYMAN_JWT_PUBLIC_KEY or FERRYMAN_JWKS_URL come from their issuer.",
         )
     return identity.secret

@@ -65,11 +65,26 @@ def test_missing_variable_is_named_with_what_it_takes(name: str) -> None:
     assert "`ferryman dev`" in said(caught.value)
 
 
-def test_limit_that_is_not_kept_is_refused() -> None:
-    off = environment_with(FERRYMAN_API_RATE_PER_SECOND="0", FERRYMAN_API_RATE_BURST="400")
-    api_settings(off, host=None, port=None)
-    with pytest.raises(SettingsError, match="is not kept by this version"):
-        api_settings(environment_with(FERRYMAN_API_RATE_PER_SECOND="200"), host=None, port=None)
+def test_rates_are_off_until_they_are_set() -> None:
+    off = api_settings(environment_with(FERRYMAN_API_RATE_BURST="400"), host=None, port=None).rates
+    assert (off.calls_per_second, off.trusted_proxies) == (0, ())
+    on = api_settings(
+        environment_with(
+            FERRYMAN_API_RATE_PER_SECOND="0.5", FERRYMAN_TRUSTED_PROXIES="10.0.0.0/8, 2001:db8::1"
+        ),
+        host=None,
+        port=None,
+    ).rates
+    assert (on.calls_per_second, on.call_burst) == (0.5, 1)
+    assert [str(network) for network in on.trusted_proxies] == ["10.0.0.0/8", "2001:db8::1/128"]
+
+
+def test_service_subjects_need_an_audience() -> None:
+    subjects = {"FERRYMAN_SERVICE_SUBJECTS": "system:serviceaccount:ferryman:operator, cron"}
+    with pytest.raises(SettingsError, match="FERRYMAN_JWT_AUDIENCE is not"):
+        identity_settings(environment_with(**subjects))
+    identity = identity_settings(environment_with(**subjects, FERRYMAN_JWT_AUDIENCE="ferryman"))
+    assert identity.service_subjects == ("system:serviceaccount:ferryman:operator", "cron")
 
 
 def test_empty_value_counts_as_none() -> None:
@@ -89,6 +104,15 @@ def test_empty_value_counts_as_none() -> None:
         (v.JWT_SECRET, "-----BEGIN PUBLIC KEY-----\n" + "A" * 64),
         (v.JWT_PUBLIC_KEY, SECRET),
         (v.JWKS_URL, "ftp://keys"),
+        (v.JWKS_URL, "http://keys.example/jwks"),
+        (v.JWKS_URL, "http://127.0.0.1.example/jwks"),
+        (v.JWKS_URL, "http://localhost@keys.example/jwks"),
+        (v.JWKS_URL, "https://user:password@keys.example/jwks"),
+        (v.SERVICE_SUBJECTS, "one,,two"),
+        (v.SERVICE_SUBJECTS, "system:serviceaccount:*:operator"),
+        (v.TRUSTED_PROXIES, "10.0.0.1/8"),
+        (v.TRUSTED_PROXIES, "everywhere"),
+        (v.ENVIRONMENT_NAME, "a\nb"),
         (v.HANDLERS, "shop/jobs.py"),
         (v.QUEUES_FILE, "/no/such/file.toml"),
         (v.API_URL, "127.0.0.1:3101"),
@@ -124,6 +148,9 @@ def test_wrong_value_is_told_with_name_and_what_it_takes(variable: v.Variable[ob
         (v.REDIS_URL, "rediss://user:p%40ss@redis:6380/1"),
         (v.REDIS_URL, "unix:///run/redis.sock?db=1"),
         (v.REDIS_URL, "sentinel://:p@one:26379,two:26379/master/0"),
+        (v.JWKS_URL, "https://id.example/jwks"),
+        (v.JWKS_URL, "http://localhost:8080/jwks"),
+        (v.JWKS_URL, "http://[::1]:8080/jwks"),
     ],
 )
 def test_addresses_of_every_form_are_taken(variable: v.Variable[str], value: str) -> None:

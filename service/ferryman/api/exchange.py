@@ -88,13 +88,13 @@ def refuse_token_in_url(request: web.Request) -> None:
         raise Problem("token_in_url", "a token is taken in the header Authorization: Bearer <token> only")
 
 
-def identify(request: web.Request, verifier: TokenVerifier, correlation: str) -> Asker:
-    """Who asks. Raises TokenRefusedError, Problem."""
+async def identify(request: web.Request, verifier: TokenVerifier, correlation: str) -> Asker:
+    """Who asks. Raises TokenRefusedError, KeysUnavailableError, Problem."""
     headers = request.headers
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise TokenRefusedError("no bearer token")
-    principal = verifier.verify(token.strip())
+    principal = await verifier.authenticate(token.strip())
     tenant_id = headers.get("X-Tenant-Id")
     reason = headers.get("X-Override-Reason")
     traceparent = headers.get("traceparent")

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from ferryman import ports
+from ferryman.auth.keys import KeysUnavailableError, TokenRefusedError
 from ferryman.auth.policy import ForbiddenError, TenantRequiredError
-from ferryman.auth.tokens import TokenRefusedError
 from ferryman.lifecycle import failures as lifecycle
 
 
@@ -66,6 +66,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "too_many_waits": (429, "Too many requests are held open"),
     "internal_error": (500, "The request failed"),
     "ledger_unavailable": (503, "The ledger is away, and nothing was accepted"),
+    "keys_unavailable": (503, "The keys that tokens are checked by are away"),
     "outcome_unknown": (503, "Whether the submission was accepted is not known"),
 }
 
@@ -141,6 +142,8 @@ def problem_of(error: Exception) -> Problem:
                 "the call takes a valid token in the header Authorization: Bearer <token>",
                 headers={"WWW-Authenticate": 'Bearer realm="ferryman"'},
             )
+        case KeysUnavailableError():
+            return Problem("keys_unavailable", str(error), headers=_retry_after(5_000))
         case ports.QueueFullError():
             return Problem("queue_full", str(error), headers=_retry_after(error.retry_after_ms))
         case lifecycle.TooManyWaitsError():

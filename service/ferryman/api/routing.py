@@ -67,7 +67,7 @@ def endpoint(route: Route, services: Services) -> Handler:
 
     async def handle(request: web.Request) -> web.StreamResponse:
         refuse_token_in_url(request)
-        asker = identify(request, verifier, request[CORRELATION])
+        asker = await identify(request, verifier, request[CORRELATION])
         asker.scope(route.call)
         query = route.query.read(request.query) if request.query_string else route.query.nothing
         raw = await read_body(request, route, limits.body_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from ferryman.core.queues import QueueSettings
 from ferryman.settings import variables as v
 from ferryman.settings.environment import Environment, SettingsError, missing
 from ferryman.settings.queues_file import read_queues_file
-from ferryman.settings.variables import LogFormat, LogLevel
+from ferryman.settings.variables import LogFormat, LogLevel, Network
 
 T = TypeVar("T")
 
@@ -45,13 +46,29 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentitySettings:
-    """How tokens are checked: exactly one of secret, public key and JWKS address is set."""
+    """How tokens are checked: exactly one of secret, public key and JWKS address is set. `jwks_ca` and
+    `jwks_bearer` go with the address: certificates to trust there, and a token to present.
+    """
 
     secret: str | None = field(repr=False)
     public_key: str | None
     jwks_url: str | None
     issuer: str | None
     audience: str | None
+    jwks_ca: Path | None = None
+    jwks_bearer: Path | None = None
+    service_subjects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateSettings:
+    """How many calls a second one user may make, 0 for any number, and how many at once; and the proxies
+    whose word on the caller's address counts.
+    """
+
+    calls_per_second: float
+    call_burst: int
+    trusted_proxies: tuple[Network, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +77,8 @@ class ApiSettings:
 
     stores: StoreSettings
     identity: IdentitySettings
+    rates: RateSettings
+    environment_name: str
     host: str
     port: int
     max_body_bytes: int
@@ -123,22 +142,32 @@ def identity_settings(environment: Environment) -> IdentitySettings:
             f"{' and '.join(key.name for key in keys)} are both set",
             "Tokens are checked in one way: unset one.",
         )
+    audience, subjects = environment.get(v.JWT_AUDIENCE), environment.get(v.SERVICE_SUBJECTS) or ()
+    if subjects and audience is None:
+        raise SettingsError(
+            f"{v.SERVICE_SUBJECTS.name} is set, but {v.JWT_AUDIENCE.name} is not",
+            "Without an audience, a token that was made for another service would count here, too.",
+        )
     return IdentitySettings(
         secret=environment.get(v.JWT_SECRET),
         public_key=environment.get(v.JWT_PUBLIC_KEY),
         jwks_url=environment.get(v.JWKS_URL),
         issuer=environment.get(v.JWT_ISSUER),
-        audience=environment.get(v.JWT_AUDIENCE),
+        audience=audience,
+        jwks_ca=environment.get(v.JWKS_CA),
+        jwks_bearer=environment.get(v.JWKS_BEARER),
+        service_subjects=subjects,
     )
 
 
 def api_settings(environment: Environment, *, host: str | None, port: int | None) -> ApiSettings:
     """`host` and `port` are what the command line says; None leaves it to the environment."""
-    _refuse_rates(environment)
     configured_port = environment.get(v.PORT)
     return ApiSettings(
         stores=store_settings(environment),
         identity=identity_settings(environment),
+        rates=rate_settings(environment),
+        environment_name=environment.get(v.ENVIRONMENT_NAME) or "",
         host=host or environment.get(v.HOST) or DEFAULT_HOST,
         port=_first(port, configured_port, DEFAULT_PORT),
         max_body_bytes=environment.get(v.MAX_BODY_BYTES) or DEFAULT_MAX_BODY_BYTES,
@@ -148,14 +177,13 @@ def api_settings(environment: Environment, *, host: str | None, port: int | None
     )
 
 
-def _refuse_rates(environment: Environment) -> None:
-    """A limit that is asked for and not kept would be worse than none."""
-    environment.get(v.API_RATE_BURST)
-    if environment.get(v.API_RATE_PER_SECOND):
-        raise SettingsError(
-            f"{v.API_RATE_PER_SECOND.name} is not kept by this version",
-            "Unset it, or set it to 0. Queues limit submissions by their size.",
-        )
+def rate_settings(environment: Environment) -> RateSettings:
+    rate = environment.get(v.API_RATE_PER_SECOND) or 0.0
+    return RateSettings(
+        calls_per_second=rate,
+        call_burst=environment.get(v.API_RATE_BURST) or math.ceil(rate),
+        trusted_proxies=environment.get(v.TRUSTED_PROXIES) or (),
+    )
 
 
 def worker_settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 LogFormat = Literal["json", "text"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MIN_SECRET_BYTES: Final = 32
 
@@ -79,6 +81,39 @@ def _public_key(text: str) -> str:
     return text
 
 
+def _jwks_url(text: str) -> str:
+    """Keys that came over a line that others can write to would be anybody's."""
+    parts = urlsplit(_url("https", "http")(text))
+    if "@" in parts.netloc or parts.fragment:
+        raise ValueError("it holds a user, a password or a fragment")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("http:// is for this machine alone")
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _subjects(text: str) -> tuple[str, ...]:
+    subjects = tuple(part.strip() for part in text.split(","))
+    if not all(re.fullmatch(r"[A-Za-z0-9._:/@|-]{1,300}", subject) for subject in subjects):
+        raise ValueError(
+            "a subject is empty or holds other characters than letters, digits and . _ : / @ | -"
+        )
+    return subjects
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
+    except ValueError:
+        raise ValueError("one of them is no address and no network") from None
+
+
 def _header_safe(text: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValueError("it holds blanks or characters that a header cannot carry")
@@ -134,6 +169,12 @@ def _failpoint(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    if len(text) > 40 or not text.isprintable():
+        raise ValueError("it has more than 40 characters or cannot be printed")
+    return text
+
+
 def _filled(text: str) -> str:
     return text
 
@@ -162,8 +203,18 @@ JWT_SECRET: Final = Variable(
     hint="One way to make one: openssl rand -base64 48",
 )  # fmt: skip
 JWT_PUBLIC_KEY: Final = Variable("FERRYMAN_JWT_PUBLIC_KEY", "an RSA or EC public key in PEM", _public_key)
-JWKS_URL: Final = Variable(
-    "FERRYMAN_JWKS_URL", "the https:// address of a JSON Web Key Set", _url("https", "http")
+JWKS_URL: Final = Variable("FERRYMAN_JWKS_URL", "the https:// address of a JSON Web Key Set", _jwks_url)
+JWKS_CA: Final = Variable(
+    "FERRYMAN_JWKS_CA", "a file with the certificates to trust at FERRYMAN_JWKS_URL", _file
+)
+JWKS_BEARER: Final = Variable(
+    "FERRYMAN_JWKS_BEARER", "a file with a token to present at FERRYMAN_JWKS_URL, read anew each time", _file
+)
+SERVICE_SUBJECTS: Final = Variable(
+    "FERRYMAN_SERVICE_SUBJECTS",
+    "subjects whose tokens have the role service, with commas between them, for example "
+    "system:serviceaccount:ferryman:operator",
+    _subjects,
 )
 JWT_ISSUER: Final = Variable("FERRYMAN_JWT_ISSUER", "the `iss` that tokens must carry", _filled)
 JWT_AUDIENCE: Final = Variable("FERRYMAN_JWT_AUDIENCE", "the `aud` that tokens must carry", _filled)
@@ -196,6 +247,15 @@ API_RATE_PER_SECOND: Final = Variable(
 API_RATE_BURST: Final = Variable(
     "FERRYMAN_API_RATE_BURST", "calls that one user may make at once", _whole(0, 1_000_000)
 )
+TRUSTED_PROXIES: Final = Variable(
+    "FERRYMAN_TRUSTED_PROXIES",
+    "addresses or networks of proxies whose X-Forwarded-For counts, with commas between them, for example "
+    "10.0.0.0/8",
+    _networks,
+)
+ENVIRONMENT_NAME: Final = Variable(
+    "FERRYMAN_ENVIRONMENT_NAME", "what people call this installation, for example production", _name
+)
 POOL_SIZE: Final = Variable(
     "FERRYMAN_POOL_SIZE", "PostgreSQL connections of one process, from 2 to 200", _whole(2, 200)
 )
@@ -221,8 +281,8 @@ REDIS_BIN: Final = Variable(
 
 ALL: Final[tuple[Variable[object], ...]] = (
     DATABASE_URL, OWNER_DATABASE_URL, REDIS_URL,
-    JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL, JWT_ISSUER, JWT_AUDIENCE,
+    JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL, JWKS_CA, JWKS_BEARER, JWT_ISSUER, JWT_AUDIENCE, SERVICE_SUBJECTS,
     HANDLERS, QUEUES_FILE, API_URL, TOKEN, LOG_FORMAT, LOG_LEVEL, MAX_BODY_BYTES, HOST, PORT,
-    SHUTDOWN_GRACE_SECONDS, API_RATE_PER_SECOND, API_RATE_BURST, POOL_SIZE, POOLER,
-    API_DRAIN_SECONDS, FAILPOINT, POSTGRES_BIN, REDIS_BIN,
+    SHUTDOWN_GRACE_SECONDS, API_RATE_PER_SECOND, API_RATE_BURST, TRUSTED_PROXIES, ENVIRONMENT_NAME,
+    POOL_SIZE, POOLER, API_DRAIN_SECONDS, FAILPOINT, POSTGRES_BIN, REDIS_BIN,
 )  # fmt: skip
