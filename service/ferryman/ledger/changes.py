@@ -22,9 +22,8 @@ class Changes:
 
     async def cancel(self, scope: Scope, job_id: UUID, actor: Actor) -> tuple[CancelResult, Position | None]:
         """As `JobStore.cancel`. Asking a running job again changes nothing and is answered the same."""
-        rows = await write_counted(
-            self._pools, "cancel_job", scope.tenant_id, scope.user_id, job_id, *who(actor)
-        )
+        pools = self._pools.as_tenant(scope.tenant_id)
+        rows = await write_counted(pools, "cancel_job", scope.tenant_id, scope.user_id, job_id, *who(actor))
         if not rows:
             return "not_found", None
         match rows[0]["result"]:
@@ -37,7 +36,8 @@ class Changes:
 
     async def retry(self, scope: Scope, job_id: UUID, actor: Actor) -> tuple[RetryResult, Position | None]:
         """As `JobStore.retry`. A job whose dead letter was discarded is not retryable."""
-        rows = await write(self._pools, "hurry_job", scope.tenant_id, scope.user_id, job_id, *who(actor))
+        pools = self._pools.as_tenant(scope.tenant_id)
+        rows = await write(pools, "hurry_job", scope.tenant_id, scope.user_id, job_id, *who(actor))
         if not rows:
             return "not_found", None
         if rows[0]["hurried"]:
@@ -47,7 +47,8 @@ class Changes:
         return "not_retryable", None
 
     async def _requeue(self, scope: Scope, job_id: UUID, actor: Actor) -> tuple[RetryResult, Position | None]:
-        letter = await self._pools.hot.fetchrow(statement("dead_letter_of"), scope.tenant_id, job_id)
+        pools = self._pools.as_tenant(scope.tenant_id)
+        letter = await pools.hot.fetchrow(statement("dead_letter_of"), scope.tenant_id, job_id)
         if letter is None:
             return "not_retryable", None
         result, position = await requeue_letter(self._pools, scope, letter["id"], actor)

@@ -49,7 +49,7 @@ class DeadLetters:
         """Newest first, strictly older than `after`. A page whose documents are large has fewer rows, at
         least one. Raises QueryTooExpensiveError.
         """
-        rows = await self._pools.read.fetch(
+        rows = await self._pools.as_tenant(scope.tenant_id).read.fetch(
             statement("find_letters"),
             scope.tenant_id,
             scope.user_id,
@@ -71,9 +71,8 @@ class DeadLetters:
         self, scope: Scope, letter_id: UUID, actor: Actor
     ) -> Literal["discarded", "not_dead", "not_found"]:
         """Close the letter for good; it can still be read."""
-        rows = await write(
-            self._pools, "discard_letter", scope.tenant_id, scope.user_id, letter_id, *who(actor)
-        )
+        pools = self._pools.as_tenant(scope.tenant_id)
+        rows = await write(pools, "discard_letter", scope.tenant_id, scope.user_id, letter_id, *who(actor))
         if not rows:
             return "not_found"
         return "discarded" if rows[0]["result"] == "discarded" else "not_dead"
@@ -87,7 +86,7 @@ class DeadLetters:
         matched, ids = await self._match(scope, wanted, max_redrives, batch_size)
         seed = [secrets.token_hex(16), scope.tenant_id, wanted, [str(letter_id) for letter_id in ids]]
         digest = hashlib.sha256(msgspec.json.encode(seed)).hexdigest()
-        await write(self._pools, "keep_preview", digest, scope.tenant_id, ids)
+        await write(self._pools.as_tenant(scope.tenant_id), "keep_preview", digest, scope.tenant_id, ids)
         return RedrivePreview(matched=matched, sample=await self._read(scope, ids[:SAMPLE]), digest=digest)
 
     async def redrive(
@@ -109,7 +108,12 @@ class DeadLetters:
         if digest is None:
             _, ids = await self._match(scope, wanted, max_redrives, batch_size)
             rows = await write_counted(
-                self._pools, "requeue_letters", scope.tenant_id, scope.user_id, ids, *terms
+                self._pools.as_tenant(scope.tenant_id),
+                "requeue_letters",
+                scope.tenant_id,
+                scope.user_id,
+                ids,
+                *terms,
             )
         else:
             ids, rows = await self._spend(scope, digest, terms)
@@ -131,13 +135,13 @@ class DeadLetters:
                 statement("requeue_letters"), scope.tenant_id, scope.user_id, ids, *terms, connection.shard
             )
 
-        return await transact(self._pools, run)
+        return await transact(self._pools.as_tenant(scope.tenant_id), run)
 
     async def _match(
         self, scope: Scope, wanted: LetterFilter, max_redrives: int | None, batch_size: int
     ) -> tuple[int, list[UUID]]:
         """How many dead letters match, and the oldest of those that can go."""
-        row = await self._pools.read.fetchrow(
+        row = await self._pools.as_tenant(scope.tenant_id).read.fetchrow(
             statement("match_letters"),
             scope.tenant_id,
             scope.user_id,
@@ -148,7 +152,7 @@ class DeadLetters:
         return row["matched"], list(row["ids"])
 
     async def _read(self, scope: Scope, ids: Sequence[UUID]) -> list[DeadLetterRecord]:
-        rows = await self._pools.read.fetch(
+        rows = await self._pools.as_tenant(scope.tenant_id).read.fetch(
             statement("get_letters"), scope.tenant_id, scope.user_id, list(ids)
         )
         return [_letter(row) for row in rows]
@@ -158,9 +162,8 @@ async def requeue_letter(
     pools: Pools, scope: Scope, letter_id: UUID, actor: Actor
 ) -> tuple[RequeueResult, Position | None]:
     """Requeue the job of one dead letter, its retries reset. Raises UnknownQueueError, LedgerError."""
-    rows = await write_counted(
-        pools, "requeue_letters", scope.tenant_id, scope.user_id, [letter_id], True, 0.0, *who(actor)
-    )
+    args = (scope.tenant_id, scope.user_id, [letter_id], True, 0.0, *who(actor))
+    rows = await write_counted(pools.as_tenant(scope.tenant_id), "requeue_letters", *args)
     if not rows:
         return "not_found", None
     match rows[0]["result"]:

@@ -49,7 +49,8 @@ class IdempotencyKeys:
 
     async def free(self, holder: KeyHolder, *, tried_at: datetime) -> None:
         """As `KeyStore.free`."""
-        await write(self._pools, "free_key", holder.tenant_id, holder.user_id, holder.key, tried_at)
+        pools = self._pools.as_tenant(holder.tenant_id)
+        await write(pools, "free_key", holder.tenant_id, holder.user_id, holder.key, tried_at)
 
     async def _take_all(self, batch: Sequence[_Taking]) -> list[KeyState | Exception]:
         states: dict[KeyHolder, KeyState] = {}

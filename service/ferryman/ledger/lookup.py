@@ -38,7 +38,8 @@ class Lookup:
 
     async def get(self, scope: Scope, job_id: UUID) -> Job | None:
         """As `JobStore.get`."""
-        row = await self._pools.read.fetchrow(statement("get_job"), scope.tenant_id, scope.user_id, job_id)
+        pools = self._pools.as_tenant(scope.tenant_id)
+        row = await pools.read.fetchrow(statement("get_job"), scope.tenant_id, scope.user_id, job_id)
         return None if row is None else _job(row)
 
     async def statuses(self, job_ids: Sequence[UUID]) -> Mapping[UUID, JobStatus]:
@@ -51,7 +52,7 @@ class Lookup:
         if scope.user_id is not None and wanted.user_ids and scope.user_id not in wanted.user_ids:
             return Page([], None)
         newest, oldest = id_bounds(wanted.created_after, wanted.created_before)
-        rows = await self._pools.read.fetch(
+        rows = await self._pools.as_tenant(scope.tenant_id).read.fetch(
             statement("find_jobs"),
             scope.tenant_id,
             _one_user(scope, wanted),
@@ -74,7 +75,8 @@ class Lookup:
 
     async def attempts(self, job: Job) -> list[Mapping[str, object]]:
         """As `JobStore.attempts`. Those before the latest 250 that did not complete are gone."""
-        row = await self._pools.read.fetchrow(statement("get_attempts"), job.tenant_id, job.id)
+        pools = self._pools.as_tenant(job.tenant_id)
+        row = await pools.read.fetchrow(statement("get_attempts"), job.tenant_id, job.id)
         if row is None:
             return []
         kept: list[Mapping[str, object]] = msgspec.json.decode(row["kept"])
@@ -86,7 +88,7 @@ class Lookup:
         self, scope: Scope, job_id: UUID, *, limit: int, after: UUID | None
     ) -> Page[Mapping[str, object]]:
         """As `JobStore.history`. A user sees nothing of a job that has been pruned."""
-        rows = await self._pools.read.fetch(
+        rows = await self._pools.as_tenant(scope.tenant_id).read.fetch(
             statement("get_history"), scope.tenant_id, scope.user_id, job_id, after, limit + 1
         )
         return Page(

@@ -2,6 +2,9 @@
 
 A connection is dialled when it is first needed and again after it broke, and is never reset between uses:
 nothing here changes session state, so the reset query that a general pool sends each time is spared.
+
+`Pools.as_tenant` is the one way behind the wall: there each use is a transaction under the role that
+row-level security shows one tenant's rows alone.
 """
 
 from __future__ import annotations
@@ -9,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
@@ -51,13 +55,22 @@ _KEEPALIVE: Final = (
 )
 
 
+# One simple message, so that stepping behind the wall costs no more round trips than BEGIN alone. The tenant
+# travels as hex: a simple message has no parameters.
+_STEP_BEHIND: Final = (
+    "BEGIN; SET LOCAL ROLE ferryman_tenant;"
+    " SELECT set_config('ferryman.tenant', convert_from('\\x{}'::bytea, 'UTF8'), true)"
+)
+
+
 class Held:
     """A connection for the time of one `async with`. `shard` is its own row set in statistics."""
 
-    __slots__ = ("_connection", "shard", "unreplicated")
+    __slots__ = ("_connection", "_is_walled", "shard", "unreplicated")
 
     def __init__(self, connection: Any, shard: int) -> None:
         self._connection = connection
+        self._is_walled = False
         self.shard = shard
         # Set when the server warned that a COMMIT no longer waits for its synchronous standby.
         self.unreplicated = False
@@ -77,8 +90,24 @@ class Held:
         return tag
 
     def transaction(self) -> Any:
-        """An `async with` block that commits at its end or rolls back."""
-        return self._connection.transaction()
+        """An `async with` block that commits at its end or rolls back. Behind the wall all is one already."""
+        return contextlib.nullcontext() if self._is_walled else self._connection.transaction()
+
+    @asynccontextmanager
+    async def behind_wall(self, tenant_id: str) -> AsyncIterator[None]:
+        """One transaction in which row-level security shows this tenant's rows alone."""
+        await self._connection.execute(_STEP_BEHIND.format(tenant_id.encode().hex()))
+        self._is_walled = True
+        try:
+            yield
+        except BaseException as error:
+            if _is_answer(error):
+                await self._connection.execute("ROLLBACK")
+            raise
+        else:
+            await self._connection.execute("COMMIT")
+        finally:
+            self._is_walled = False
 
 
 class _Slot:
@@ -101,49 +130,16 @@ class _Slot:
             connection.terminate()
 
 
-class Connections:
-    """At most `count` connections, the one used last first."""
+class Reach(ABC):
+    """Where statements go."""
 
-    def __init__(self, dial: Callable[[], Awaitable[Any]], *, count: int, shard: int) -> None:
-        self._dial = dial
-        self._slots = [_Slot(index) for index in range(count)]
-        self._free: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
-        for slot in reversed(self._slots):
-            self._free.put_nowait(slot)
-        self._shard = shard
-        self._refuse_until = 0.0
-        self._closed = False
-
-    @property
-    def count(self) -> int:
-        """How many connections there may be."""
-        return len(self._slots)
-
-    @asynccontextmanager
-    async def held(self, *, fresh: bool = False) -> AsyncIterator[Held]:
+    @abstractmethod
+    def held(self, *, fresh: bool = False) -> AbstractAsyncContextManager[Held]:
         """A connection for the block; `fresh` dials a new one first.
 
         Raises LedgerUnavailableError while none can be had, and then nothing was sent. Errors inside the
         block pass through as they are; any but an answer of the server costs the connection.
         """
-        slot = await self._take()
-        try:
-            if fresh:
-                slot.drop()
-            await self._provide(slot)
-            slot.held = Held(slot.connection, (self._shard + slot.index) % SHARDS)
-            try:
-                yield slot.held
-            except BaseException as error:
-                if not _is_answer(error):
-                    slot.drop()
-                raise
-            finally:
-                slot.held = None
-                if slot.connection is not None and slot.connection.is_in_transaction():
-                    slot.drop()
-        finally:
-            self._free.put_nowait(slot)
 
     async def fetch(self, sql: str, *args: Any, timeout: float | None = None) -> list[Any]:
         """Every row of one statement. Raises LedgerError."""
@@ -163,6 +159,47 @@ class Connections:
         with translated():
             async with self.held() as connection, connection.transaction():
                 yield connection
+
+
+class Connections(Reach):
+    """At most `count` connections, the one used last first."""
+
+    def __init__(self, dial: Callable[[], Awaitable[Any]], *, count: int, shard: int) -> None:
+        self._dial = dial
+        self._slots = [_Slot(index) for index in range(count)]
+        self._free: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
+        for slot in reversed(self._slots):
+            self._free.put_nowait(slot)
+        self._shard = shard
+        self._refuse_until = 0.0
+        self._closed = False
+
+    @property
+    def count(self) -> int:
+        """How many connections there may be."""
+        return len(self._slots)
+
+    @asynccontextmanager
+    async def held(self, *, fresh: bool = False) -> AsyncIterator[Held]:
+        """As `Reach.held`."""
+        slot = await self._take()
+        try:
+            if fresh:
+                slot.drop()
+            await self._provide(slot)
+            slot.held = Held(slot.connection, (self._shard + slot.index) % SHARDS)
+            try:
+                yield slot.held
+            except BaseException as error:
+                if not _is_answer(error):
+                    slot.drop()
+                raise
+            finally:
+                slot.held = None
+                if slot.connection is not None and slot.connection.is_in_transaction():
+                    slot.drop()
+        finally:
+            self._free.put_nowait(slot)
 
     async def close(self) -> None:
         """Close every connection; uses under way lose theirs."""
@@ -202,7 +239,29 @@ class Connections:
         slot.connection.add_log_listener(slot.note)
 
 
-class Pools:
+class _Walled(Reach):
+    """The same connections, each use behind one tenant's wall."""
+
+    def __init__(self, connections: Connections, tenant_id: str) -> None:
+        self._connections = connections
+        self._tenant_id = tenant_id
+
+    @asynccontextmanager
+    async def held(self, *, fresh: bool = False) -> AsyncIterator[Held]:
+        """As `Reach.held`; the block is one transaction."""
+        async with self._connections.held(fresh=fresh) as connection, connection.behind_wall(self._tenant_id):
+            yield connection
+
+
+class Reaches:
+    """Both kinds of connections: `hot` for what must be fast and for changes, `read` for reads."""
+
+    def __init__(self, hot: Reach, read: Reach) -> None:
+        self.hot = hot
+        self.read = read
+
+
+class Pools(Reaches):
     """Every connection of one process or thread to one database.
 
     `hot` holds `connections` of them with the planner settings of engine, section 5; `read` has
@@ -225,13 +284,22 @@ class Pools:
         self._name = application_name
         self._pooler = pooler
         self.shard = shard % SHARDS
-        self.hot = Connections(lambda: self._dial(HOT_SETTINGS), count=connections, shard=shard)
-        self.read = Connections(lambda: self._dial(READ_SETTINGS), count=readers, shard=shard)
+        self._hot = Connections(lambda: self._dial(HOT_SETTINGS), count=connections, shard=shard)
+        self._read = Connections(lambda: self._dial(READ_SETTINGS), count=readers, shard=shard)
+        super().__init__(self._hot, self._read)
+
+    def as_tenant(self, tenant_id: str | None) -> Reaches:
+        """The same connections behind the wall of one tenant; None, which only the engine and calls across
+        tenants may give, is no wall.
+        """
+        if tenant_id is None:
+            return self
+        return Reaches(_Walled(self._hot, tenant_id), _Walled(self._read, tenant_id))
 
     async def close(self) -> None:
         """Close every connection."""
-        await self.hot.close()
-        await self.read.close()
+        await self._hot.close()
+        await self._read.close()
 
     async def _dial(self, settings: Mapping[str, str]) -> Any:
         connection = await asyncpg.connect(

@@ -32,7 +32,7 @@ class LedgerReports:
         self, queue: str, *, tenant_id: str | None, horizons_ms: Sequence[int]
     ) -> LedgerFigures:
         """As `Reports.ledger_figures`. Jobs that are due already are in no horizon."""
-        row = await self._pools.read.fetchrow(
+        row = await self._pools.as_tenant(tenant_id).read.fetchrow(
             statement("ledger_figures"), queue, tenant_id, list(horizons_ms), WORKER_SILENT_MS
         )
         same = {name: row[name] for name in LedgerFigures.__struct_fields__ if name != "due_within_ms"}
@@ -40,7 +40,8 @@ class LedgerReports:
 
     async def counts(self, queue: str, *, tenant_id: str | None) -> QueueFigures:
         """As `Reports.counts`."""
-        row = await self._pools.read.fetchrow(statement("count_unfinished"), queue, tenant_id)
+        pools = self._pools.as_tenant(tenant_id)
+        row = await pools.read.fetchrow(statement("count_unfinished"), queue, tenant_id)
         return QueueFigures(**{name: row[name] for name in QueueFigures.__struct_fields__})
 
     async def stats(self, scope: Scope, query: StatsQuery) -> Mapping[str, object]:
@@ -48,7 +49,7 @@ class LedgerReports:
         and `to` in the answer say which instants these reach.
         """
         start, end = _floor(query.start), _ceiling(query.end)
-        rows = await self._pools.read.fetch(
+        rows = await self._pools.as_tenant(scope.tenant_id).read.fetch(
             statement("read_stats"), scope.tenant_id, start, end, query.queue, query.type
         )
         until = min(end, max(query.end, rows[0]["now"]))

@@ -48,7 +48,7 @@ class LedgerRetention:
 
         All cutoffs count from the instant of the call, so what it writes itself is never too old for it.
         """
-        cutoffs = await self._cutoffs(queue)
+        cutoffs = await self._cutoffs(scope, queue)
         if not cutoffs:
             return RetentionResult(completed=0, cancelled=0, expired=0, dead_letters=0, audit=0)
         gone = Counter[str]()
@@ -60,8 +60,8 @@ class LedgerRetention:
             gone["audit"] = await count
         return RetentionResult(**{name: gone[name] for name in RetentionResult.__struct_fields__})
 
-    async def _cutoffs(self, queue: str | None) -> list[Cutoffs]:
-        rows = await self._pools.read.fetch(statement("get_policies"))
+    async def _cutoffs(self, scope: Scope, queue: str | None) -> list[Cutoffs]:
+        rows = await self._pools.as_tenant(scope.tenant_id).read.fetch(statement("get_policies"))
         return [_cutoffs(row) for row in rows if queue is None or row["name"] == queue]
 
     async def _prune_jobs(
@@ -80,10 +80,11 @@ class LedgerRetention:
             [one.cancelled for one in cutoffs],
             [one.dead for one in cutoffs],
         )
+        pools = self._pools.as_tenant(scope.tenant_id)
         after: UUID | None = FIRST_ID
         while after is not None:
             where = (scope.tenant_id, scope.user_id, queue, after, _id_at(latest), BATCH)
-            rows = await write(self._pools, "prune_jobs", *where, *policies, dry_run, *who(actor))
+            rows = await write(pools, "prune_jobs", *where, *policies, dry_run, *who(actor))
             for name in ("completed", "cancelled", "expired", "dead_letters"):
                 gone[name] += rows[0][name]
             after = rows[0]["last"]
@@ -93,10 +94,11 @@ class LedgerRetention:
     ) -> None:
         policies = ([one.queue for one in cutoffs], [one.dead for one in cutoffs])
         latest = _id_at(max(one.dead for one in cutoffs))
+        pools = self._pools.as_tenant(scope.tenant_id)
         after: UUID | None = FIRST_ID
         while after is not None:
             where = (scope.tenant_id, scope.user_id, queue, after, latest, BATCH)
-            rows = await write(self._pools, "prune_letters", *where, *policies, dry_run)
+            rows = await write(pools, "prune_letters", *where, *policies, dry_run)
             gone["dead_letters"] += rows[0]["dead_letters"]
             after = rows[0]["last"]
 

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from ferryman.core.job import Actor
 from ferryman.ledger.failures import is_conflict, is_foreign, sqlstate, translate
-from ferryman.ledger.pool import Held, Pools
+from ferryman.ledger.pool import Held, Reaches
 from ferryman.ledger.statements import statement
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ _TRIES: Final = 4
 _UNIQUE_VIOLATION: Final = "23505"
 
 
-async def write(pools: Pools, name: str, *args: Any) -> list[Any]:
+async def write(pools: Reaches, name: str, *args: Any) -> list[Any]:
     """The rows of one statement. Raises LedgerError."""
 
     async def run() -> list[Any]:
@@ -27,7 +27,7 @@ async def write(pools: Pools, name: str, *args: Any) -> list[Any]:
     return await _again(run)
 
 
-async def write_counted(pools: Pools, name: str, *args: Any) -> list[Any]:
+async def write_counted(pools: Reaches, name: str, *args: Any) -> list[Any]:
     """As `write`, for a statement whose last parameter is the shard of the statistics."""
 
     async def run() -> list[Any]:
@@ -37,7 +37,7 @@ async def write_counted(pools: Pools, name: str, *args: Any) -> list[Any]:
     return await _again(run)
 
 
-async def transact(pools: Pools, work: Callable[[Held], Awaitable[T]]) -> T:
+async def transact(pools: Reaches, work: Callable[[Held], Awaitable[T]]) -> T:
     """What `work` answers, its statements in one transaction. Raises LedgerError."""
 
     async def run() -> T:
