@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from ferryman.core.job import Beat
-from tests.support.api import PLATFORM, SERVICE, Api, on_fresh_stores, warm
+from tests.support.api import PLATFORM, SERVICE, Api, on_fresh_stores, token, warm
 from tests.support.servers import Database
 
 
@@ -38,10 +38,12 @@ async def test_a_queue_is_made_replaced_and_deleted(api: Api) -> None:
         "retry": {"maxRetries": 9},
         "types": {"chat": {"timeoutMs": 10}},
         "perTenant": {"weight": 2},
+        "tenants": {"acme": {"maxConcurrency": 3}},
     }
     made = await api.call("PUT", "/api/queues/emails", settings, bearer=PLATFORM)
     assert (made.status, made.json["maxSize"], made.json["retry"]["maxRetries"]) == (201, 5, 9)
     assert made.json["types"] == {"chat": {"timeoutMs": 10}}
+    assert made.json["tenants"] == {"acme": {"maxConcurrency": 3}}
     assert made.json["deadLetterQueue"] == "emails_dlq"
     again = {name: value for name, value in made.json.items() if name != "queue"}
     kept = await api.call("PUT", "/api/queues/emails", again, bearer=PLATFORM)
@@ -60,6 +62,34 @@ async def test_a_queue_is_made_replaced_and_deleted(api: Api) -> None:
     assert (await api.call("DELETE", "/api/queues/emails", bearer=PLATFORM)).status == 204
     gone = await api.submit(queue="emails")
     assert (gone.status, gone.code) == (422, "unknown_queue")
+
+
+async def test_a_tenant_learns_nothing_of_what_others_may(api: Api) -> None:
+    tenants = {"acme": {"weight": 2}, "globex": {"ratePerSecond": 5}}
+    await api.call("PUT", "/api/queues/default", {"tenants": tenants}, bearer=PLATFORM)
+    for bearer, shown in [
+        (PLATFORM, tenants),
+        (SERVICE, tenants),
+        (token("user"), {"acme": {"weight": 2}}),
+        (token("admin", tenant="globex"), {"globex": {"ratePerSecond": 5}}),
+        (token("viewer", tenant="initech"), {}),
+    ]:
+        one = await api.call("GET", "/api/queues/default", bearer=bearer)
+        assert one.json["tenants"] == shown
+        queues = (await api.call("GET", "/api/queues", bearer=bearer)).json["queues"]
+        assert next(queue for queue in queues if queue["queue"] == "default")["tenants"] == shown
+
+
+async def test_limits_of_tenants_hold_as_soon_as_put_has_answered(api: Api) -> None:
+    for tenant in ("acme", "globex"):
+        for _ in range(3):
+            await api.submitted(bearer=token("user", tenant=tenant))
+    limits = {"perTenant": {"maxConcurrency": 2}, "tenants": {"globex": {"ratePerSecond": 0.1}}}
+    await api.call("PUT", "/api/queues/default", limits, bearer=PLATFORM)
+    tokens = [uuid4() for _ in range(6)]
+    step = await api.dispatcher.step("default", ended=[], tokens=tokens, lease_ms=1_000)
+    running = await api.dispatcher.figures("default", tenant_id="globex")
+    assert (len(step.claimed), running and running.running) == (3, 1)
 
 
 async def test_pause_stays_unless_put_says_otherwise(api: Api) -> None:
@@ -85,6 +115,9 @@ async def test_settings_out_of_bounds_change_nothing(api: Api) -> None:
         ({"visibilityTimeoutMs": 99}, "visibilityTimeoutMs"),
         ({"retry": {"multiplier": 0.5}}, "retry.multiplier"),
         ({"perTenant": {"ratePerSecond": -1}}, "perTenant.ratePerSecond"),
+        ({"tenants": {"acme": {"weight": 0}}}, "tenants.acme.weight"),
+        ({"tenants": {"a" * 51: {}}}, f"tenants.{'a' * 40}"),
+        ({"tenants": {f"t{number}": {} for number in range(1_001)}}, "tenants"),
         ({"types": {"chat": {"retry": {"jitter": 1}}}}, "types.chat.retry.jitter"),
         ({"deadLetterQueue": "No Name"}, "deadLetterQueue"),
         ({"queue": "x"}, "queue"),

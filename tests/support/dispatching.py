@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from ferryman.core.job import Position
 from ferryman.core.priority import DEFAULT_AGING_MS, score
-from ferryman.core.queues import PerTenant, QueueSettings
+from ferryman.core.queues import PerTenant, QueueSettings, TenantSettings
 from ferryman.dispatch import keys
 from ferryman.dispatch.dispatcher import RedisDispatcher, open_dispatcher
 from ferryman.ports import Ended, QueueRecord, Step
@@ -40,13 +40,17 @@ def record(
     max_concurrency: int = 0,
     tenant_max: int = 0,
     weight: float = 1,
+    rate: float = 0,
+    burst: int = 0,
+    tenants: Mapping[str, TenantSettings] | None = None,
     aging_ms: int = DEFAULT_AGING_MS,
 ) -> QueueRecord:
     """A queue with settings that matter here."""
     settings = QueueSettings(
         max_concurrency=max_concurrency,
         priority_aging_ms=aging_ms,
-        per_tenant=PerTenant(max_concurrency=tenant_max, weight=weight),
+        per_tenant=PerTenant(max_concurrency=tenant_max, weight=weight, rate_per_second=rate, burst=burst),
+        tenants=dict(tenants or {}),
     )
     return QueueRecord(name=queue, settings=settings, paused=paused, version=version)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ferryman.core.queues import tenant_limits
 from ferryman.settings import SettingsError
 from ferryman.settings.queues_file import read_queues_file
 
@@ -14,6 +15,8 @@ maxSize = 50
 maxRetries = 7
 [queues.emails.types.invoice]
 timeoutMs = 5000
+[queues.emails.tenants.acme]
+weight = 2.5
 """
 YAML = """
 queues:
@@ -22,6 +25,8 @@ queues:
     retry: {maxRetries: 7}
     types:
       invoice: {timeoutMs: 5000}
+    tenants:
+      acme: {weight: 2.5}
 """
 
 
@@ -32,6 +37,7 @@ def test_both_languages_say_the_same(tmp_path: Path, name: str, content: str) ->
     assert emails.max_size == 50
     assert emails.retry.max_retries == 7
     assert emails.types["invoice"].timeout_ms == 5000
+    assert tenant_limits(emails, "acme").weight == 2.5
 
 
 @pytest.mark.parametrize(

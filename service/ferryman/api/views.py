@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ferryman.core.job import DeadLetterRecord, Inserted, Job
-from ferryman.core.queues import PerTenant, Retention, RetrySettings, TypeSettings
+from ferryman.core.queues import PerTenant, Retention, RetrySettings, TenantSettings, TypeSettings
 from ferryman.core.status import JobStatus
 from ferryman.lifecycle.figures import QueueStatus
 from ferryman.ports import QueueRecord, RetentionResult
@@ -260,7 +260,7 @@ class QueueStatusesView(_Shape):
 
 
 class QueueView(_Shape):
-    """A queue and its settings, as PUT takes them."""
+    """A queue and its settings, as PUT takes them. Who may not change it sees of `tenants` its own entry."""
 
     queue: str
     max_size: int
@@ -272,6 +272,7 @@ class QueueView(_Shape):
     priority_aging_ms: int
     max_concurrency: int
     per_tenant: PerTenant
+    tenants: dict[str, TenantSettings]
     retry: RetrySettings
     types: dict[str, TypeSettings]
     retention: Retention

@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Final
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from ferryman.core.priority import DEFAULT_AGING_MS, MAX_AGING_MS
 from ferryman.core.retry import DEFAULT_INITIAL_DELAY_MS, DEFAULT_MAX_RETRIES, TYPE_SEEDS, RetryPolicy
@@ -15,6 +15,7 @@ from ferryman.core.retry import DEFAULT_INITIAL_DELAY_MS, DEFAULT_MAX_RETRIES, T
 QUEUE_NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_.-]{0,62}(?!\n)$"
 TYPE_PATTERN: Final = r"^[A-Za-z0-9._:-]{1,50}(?!\n)$"
 DEFAULT_TIMEOUT_MS: Final = 300_000
+MAX_TENANTS: Final = 1_000
 _QUEUE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN, description="1 to 50 of A–Z a–z 0–9 . _ : -")]
@@ -25,6 +26,13 @@ QueueName = Annotated[
         description="a queue's name: 1 to 63 of a–z 0–9 . _ -, the first a letter or digit",
     ),
 ]
+TenantName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]{0,48}[^\s\x00-\x1f\x7f])?(?!\n)$",
+        description="a tenant: 1 to 50 printable characters, no space at either end",
+    ),
+]
 Count = Annotated[int, Meta(ge=0, le=100_000_000)]
 Retries = Annotated[int, Meta(ge=0, le=100)]
 DelayMs = Annotated[int, Meta(ge=0, le=86_400_000)]
@@ -32,6 +40,7 @@ VisibilityMs = Annotated[int, Meta(ge=100, le=43_200_000)]
 TimeoutMs = Annotated[int, Meta(ge=1, le=86_400_000)]
 RetentionMs = Annotated[int, Meta(ge=0, le=315_360_000_000)]
 Rate = Annotated[float, Meta(ge=0, le=1_000_000)]
+Weight = Annotated[float, Meta(gt=0, le=1_000)]
 Multiplier = (
     Annotated[float, Meta(ge=1, le=100)]
     | Annotated[str, Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?(?!\n)$", description="the same as text")]
@@ -70,14 +79,29 @@ class TypeSettings(
 
 
 class PerTenant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """Limits of each tenant on a queue; 0 means none. Rates are jobs a second."""
+    """Limits of each tenant on a queue; 0 means none. Rates are jobs a second; a rate without a burst lets
+    them come one by one. `weight` is a share of worker time beside the others that have work.
+    """
 
     max_concurrency: Count = 0
     rate_per_second: Rate = 0
     burst: Count = 0
     submit_per_second: Rate = 0
     submit_burst: Count = 0
-    weight: Annotated[float, Meta(gt=0, le=1_000)] = 1
+    weight: Weight = 1
+
+
+class TenantSettings(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True
+):
+    """What a queue says of one tenant; what is left out comes from `perTenant`."""
+
+    max_concurrency: Count | UnsetType = UNSET
+    rate_per_second: Rate | UnsetType = UNSET
+    burst: Count | UnsetType = UNSET
+    submit_per_second: Rate | UnsetType = UNSET
+    submit_burst: Count | UnsetType = UNSET
+    weight: Weight | UnsetType = UNSET
 
 
 class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -104,6 +128,7 @@ class QueueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     priority_aging_ms: Annotated[int, Meta(ge=0, le=MAX_AGING_MS)] = DEFAULT_AGING_MS
     max_concurrency: Count = 0
     per_tenant: PerTenant = PerTenant()
+    tenants: Annotated[dict[TenantName, TenantSettings], Meta(max_length=MAX_TENANTS)] = {}
     retry: RetrySettings = RetrySettings()
     types: dict[TypeName, TypeSettings] = {}
     retention: Retention = Retention()
@@ -175,6 +200,15 @@ def timeout_ms(
     """How long one attempt may run, in milliseconds, the strongest word first as in `retry_policy`."""
     by_type = settings.types.get(job_type, TypeSettings()).timeout_ms
     return _first(given, by_type, (handler or HandlerSettings()).timeout_ms, settings.timeout_ms)
+
+
+def tenant_limits(settings: QueueSettings, tenant_id: str) -> PerTenant:
+    """What holds for one tenant: the queue's word on it, and for what that leaves out, on each."""
+    own = settings.tenants.get(tenant_id)
+    if own is None:
+        return settings.per_tenant
+    given = {name: value for name, value in structs.asdict(own).items() if value is not UNSET}
+    return structs.replace(settings.per_tenant, **given)
 
 
 def _first(*candidates: int | UnsetType | None) -> int:

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from ferryman.core.job import Position
+from ferryman.core.queues import PerTenant, QueueSettings, tenant_limits
 from ferryman.dispatch.scripts import AT_ONCE
 from ferryman.ports import Ended
 
@@ -71,6 +72,18 @@ def whereabouts(waiting: Sequence[Position]) -> tuple[bytes, bytes]:
     for position in waiting:
         fields += (position.tenant_id, position.due_in_ms)
     return join(position.id for position in waiting), _encode(fields)
+
+
+def limits(settings: QueueSettings) -> tuple[bytes, bytes]:
+    """limits of each tenant, tenants and limits of those that the queue has a word on, for `configure`."""
+    named: list[object] = []
+    for tenant_id in settings.tenants:
+        named += (tenant_id, *_limits(tenant_limits(settings, tenant_id)))
+    return _encode(_limits(settings.per_tenant)), _encode(named)
+
+
+def _limits(allowed: PerTenant) -> tuple[object, ...]:
+    return allowed.max_concurrency, allowed.rate_per_second, allowed.burst, allowed.weight
 
 
 def _kind(position: Position) -> str:

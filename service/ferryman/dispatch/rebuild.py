@@ -24,8 +24,7 @@ async def configure(link: Link, record: QueueRecord) -> None:
             int(record.paused),
             settings.priority_aging_ms,
             settings.max_concurrency,
-            settings.per_tenant.max_concurrency,
-            settings.per_tenant.weight,
+            *packing.limits(settings),
             cursor,
         )
         if cursor == 0:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ferryman.auth.policy import Call, Ownership
+from msgspec import structs
+
+from ferryman.auth.policy import Call, Ownership, may
 from ferryman.core.job import Actor
 from ferryman.core.queues import BUILT_IN, QueueSettings
 from ferryman.lifecycle.asker import Asker
@@ -23,7 +25,7 @@ class Queues:
     async def all(self, asker: Asker) -> list[QueueRecord]:
         """Every queue by name."""
         asker.actor(Call.QUEUE_READ, Ownership.ALL)
-        return await self._ledger.queues.all()
+        return [_shown_to(asker, record) for record in await self._ledger.queues.all()]
 
     async def get(self, asker: Asker, name: str) -> QueueRecord:
         """One queue. Raises NotFoundError."""
@@ -31,7 +33,7 @@ class Queues:
         record = await self._ledger.queues.get(name)
         if record is None:
             raise not_found("queue")
-        return record
+        return _shown_to(asker, record)
 
     async def put(self, asker: Asker, name: str, settings: QueueSettings) -> tuple[QueueRecord, bool]:
         """Create or replace; True when it was created."""
@@ -60,6 +62,14 @@ class Queues:
     async def _changed(self, record: QueueRecord) -> None:
         self._directory.forget(record.name)
         await self._link.call(lambda dispatcher: dispatcher.configure(record))
+
+
+def _shown_to(asker: Asker, record: QueueRecord) -> QueueRecord:
+    """Who may not change queues learns nothing of other tenants: which there are, and what they may."""
+    if may(asker.principal, Call.QUEUE_CHANGE, Ownership.ALL) is not None:
+        return record
+    own = {k: v for k, v in record.settings.tenants.items() if k == asker.principal.tenant_id}
+    return structs.replace(record, settings=structs.replace(record.settings, tenants=own))
 
 
 def _name(asker: Asker) -> Actor:

@@ -105,11 +105,7 @@ local function give_back(places)
   end
 end
 
-local function first_due_ms()
-  return tonumber(call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2] or math.huge)
-end
-
-local before = first_due_ms()
+local before = next_event_ms()
 if #ids > 0 then
   look()
   place_all()
@@ -120,7 +116,7 @@ if ARGV[2] ~= '0' then
 end
 
 -- A new first date wakes a worker too, if it comes before the workers would look by themselves.
-local first = first_due_ms()
+local first = next_event_ms()
 local sooner = first < before and first - now < SOON_MS
 if has_work() or (sooner and not rules.cold and not rules.paused) then
   wake()

@@ -6,6 +6,10 @@
 --   :t:<tenant>  zset   ready ids by score
 --   :ring        zset   tenants with ready ids that may run, by virtual key = virtual time - credit of the head
 --   :vt          zset   tenants by virtual time, in worker-milliseconds / weight; every tenant of the ring is in it
+--   :lim         zset   tenants with ready ids that spent their rate, by the Redis time at which they may go on
+--   :rl          zset   tenants by the Redis time at which their whole burst is theirs again, none in the past
+--   :tenants     hash   tenant -> msgpack {largest number of running jobs, starts a second, burst, weight}, where
+--                       the queue has a word on that tenant alone
 --   :due         zset   ids that wait for their time, by Redis time in milliseconds
 --   :job         hash   id of :due -> flag (s scheduled, r retrying), score, "|", tenant
 --   :lease       zset   running ids by the end of their lease, Redis time in milliseconds
@@ -15,7 +19,8 @@
 --   :wake        zset   at most one member: there is work
 --   :resv        hash   second of expiry -> reserved places
 --   :cancel      set    running ids that are asked to stop
---   :meta        hash   epoch (missing = cold), version, paused, aging, max_concurrency, tenant_max, weight, run_ms
+--   :meta        hash   epoch (missing = cold), version, paused, aging, max_concurrency, run_ms; for each tenant
+--                       tenant_max, rate, burst, weight; named: how many :tenants has
 --   :seen        set    while a rebuild runs: its generation, and the ids that were named since it began
 --
 -- An id is in one place only: ready, due or leased. Every script keeps that, and the counts, by itself.
@@ -25,6 +30,7 @@ local RING, VT, DUE, JOB = prefix .. ':ring', prefix .. ':vt', prefix .. ':due',
 local LEASE, OWN, INFL = prefix .. ':lease', prefix .. ':own', prefix .. ':infl'
 local COUNT, WAKE, RESV = prefix .. ':count', prefix .. ':wake', prefix .. ':resv'
 local CANCEL, META, SEEN = prefix .. ':cancel', prefix .. ':meta', prefix .. ':seen'
+local LIM, RL, TENANTS = prefix .. ':lim', prefix .. ':rl', prefix .. ':tenants'
 
 local call = redis.call
 local floor, max, min = math.floor, math.max, math.min
@@ -34,14 +40,16 @@ local PROMOTED_AT_ONCE = 200
 local FORGOTTEN_AT_ONCE = 100
 local SOON_MS = 1000
 local REBUILD_IDLE_MS = 60000 -- a rebuild that does nothing for so long is over
+local TICK_MS = 0.001 -- as fine as the clock, and coarser than what a double loses
 
 local function ready_key(tenant)
   return prefix .. ':t:' .. tenant
 end
 
+-- Redis time in whole milliseconds, and to the microsecond; the same all through a script.
 local function clock()
   local time = call('TIME')
-  return time[1] * 1000 + floor(time[2] / 1000)
+  return time[1] * 1000 + floor(time[2] / 1000), time[1] * 1000 + time[2] / 1000
 end
 
 -- The 16-byte pieces of a string.
@@ -55,16 +63,39 @@ end
 
 local rules
 do
-  local meta = call('HMGET', META, 'epoch', 'paused', 'aging', 'max_concurrency', 'tenant_max', 'weight', 'run_ms')
+  local meta = call('HMGET', META, 'epoch', 'paused', 'aging', 'max_concurrency', 'run_ms', 'named', 'tenant_max',
+    'rate', 'burst', 'weight')
   rules = {
     cold = not meta[1],
     paused = meta[2] == '1',
     aging = tonumber(meta[3] or 60000),
     max_concurrency = tonumber(meta[4] or 0),
-    tenant_max = tonumber(meta[5] or 0),
-    weight = tonumber(meta[6] or 1),
-    run_ms = tonumber(meta[7] or 1),
+    run_ms = tonumber(meta[5] or 1),
+    named = tonumber(meta[6] or 0),
+    each = {
+      most = tonumber(meta[7] or 0),
+      rate = tonumber(meta[8] or 0),
+      burst = max(1, tonumber(meta[9] or 0)),
+      weight = tonumber(meta[10] or 1),
+    },
   }
+end
+
+-- What the queue allows one tenant.
+local allowed = {}
+local function allowed_to(tenant)
+  local own = allowed[tenant]
+  if not own then
+    local entry = rules.named > 0 and call('HGET', TENANTS, tenant)
+    if entry then
+      local given = cmsgpack.unpack(entry)
+      own = { most = given[1], rate = given[2], burst = max(1, given[3]), weight = given[4] }
+    else
+      own = rules.each
+    end
+    allowed[tenant] = own
+  end
+  return own
 end
 
 local function count(field, tenant, by)
@@ -82,10 +113,44 @@ end
 
 -- How many more ids of the tenant may run.
 local function room_of(tenant)
-  if rules.tenant_max == 0 then
+  local most = allowed_to(tenant).most
+  if most == 0 then
     return math.huge
   end
-  return rules.tenant_max - (call('HGET', INFL, tenant) or 0)
+  return most - (call('HGET', INFL, tenant) or 0)
+end
+
+-- How many ids of the tenant may start by its rate, and when the next may: GCRA. Starts in any span of time are at
+-- most rate * span + burst. Where the clock ran back, or the limits were changed, no more is owed than a whole burst.
+local function starts_of(tenant)
+  local own = allowed_to(tenant)
+  if own.rate == 0 then
+    return math.huge, 0
+  end
+  local _, exact = clock()
+  local gap = 1000 / own.rate
+  local whole_at = tonumber(call('ZSCORE', RL, tenant) or 0)
+  if whole_at > exact + own.burst * gap + TICK_MS then
+    whole_at = exact + own.burst * gap
+    call('ZADD', RL, whole_at, tenant)
+  end
+  local owed = max(0, whole_at - exact - TICK_MS)
+  return floor(own.burst - owed / gap), exact + owed - (own.burst - 1) * gap
+end
+
+local function count_starts(tenant, n)
+  local own = allowed_to(tenant)
+  if own.rate == 0 then
+    return
+  end
+  local _, exact = clock()
+  local gap = 1000 / own.rate
+  local whole_at = max(exact, tonumber(call('ZSCORE', RL, tenant) or 0))
+  call('ZADD', RL, whole_at + n * gap, tenant)
+  local past = call('ZRANGE', RL, '-inf', exact, 'BYSCORE', 'LIMIT', 0, FORGOTTEN_AT_ONCE)
+  if past[1] then
+    call('ZREM', RL, unpack(past))
+  end
 end
 
 -- What the priority in a score's fraction is worth, in worker-milliseconds (core.priority.priority_of).
@@ -115,11 +180,24 @@ local function virtual_time(tenant)
   return tonumber(call('ZSCORE', VT, tenant) or 0)
 end
 
+-- Take a tenant out of the ring; if it spent its rate, until the time at which it may go on.
+local function stand_aside(tenant, until_ms)
+  call('ZREM', RING, tenant)
+  if until_ms then
+    call('ZADD', LIM, until_ms, tenant)
+  end
+end
+
 -- Put a tenant into the ring where it belongs, or take it out.
 local function enroll(tenant)
   local head = call('ZRANGE', ready_key(tenant), 0, 0, 'WITHSCORES')
   if not head[1] or room_of(tenant) <= 0 then
-    call('ZREM', RING, tenant)
+    stand_aside(tenant)
+    return
+  end
+  local starts, next_ms = starts_of(tenant)
+  if starts <= 0 then
+    stand_aside(tenant, next_ms)
     return
   end
   local time = virtual_time(tenant)
@@ -220,6 +298,23 @@ local function promote(now)
       add_ready(id, tenant, score)
     end
   end
+end
+
+-- Tenants whose rate lets them go on, a bounded number of them.
+local function promote_limited()
+  local _, exact = clock()
+  local tenants = call('ZRANGE', LIM, '-inf', exact, 'BYSCORE', 'LIMIT', 0, PROMOTED_AT_ONCE)
+  for _, tenant in ipairs(tenants) do
+    call('ZREM', LIM, tenant)
+    touched[tenant] = true
+  end
+end
+
+-- When the next id falls due, or the next tenant may go on; Redis time, huge when never.
+local function next_event_ms()
+  local due = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
+  local limited = call('ZRANGE', LIM, 0, 0, 'WITHSCORES')
+  return min(tonumber(due[2] or math.huge), tonumber(limited[2] or math.huge))
 end
 
 -- Whether a claim would find something now.

@@ -1,21 +1,22 @@
--- step: one cycle of a worker: release what ended, promote what is due, claim.
+-- step: one cycle of a worker: release what ended, promote what is due and who may go on, claim.
 --
 -- KEYS[1] prefix
 -- ARGV[1] lease in milliseconds
 -- ARGV[2] ids that ended, ARGV[3] their tokens, ARGV[4] msgpack array of their run times in milliseconds
 -- ARGV[5] tokens, one for each id that is wanted
--- returns {more, due_in_ms, paused, cold, ids}: more, paused and cold are 0 or 1; due_in_ms is -1 when nothing is due
---   later; ids are those claimed, end to end, in the order of the tokens
+-- returns {more, due_in_ms, paused, cold, ids}: more, paused and cold are 0 or 1; due_in_ms is -1 when no id
+--   falls due later and no tenant waits for its rate; ids are those claimed, end to end, in the order of the tokens
 --
 -- At most 100 ids and 100 tokens a call. A claim that ended is released only under its own token, so a repeated call
 -- releases nothing twice. A repeated call claims anew: what an unheard answer claimed comes back by its lease's end.
 
 local LATEST_SHARE = 0.05 -- of one run in the typical run time
+local DAY_MS = 86400000
 
 -- Give or take worker time that was charged too much or too little.
 local function correct(tenant, owed_ms)
   local time = max(virtual_time(tenant), least())
-  call('ZADD', VT, time + owed_ms / rules.weight, tenant)
+  call('ZADD', VT, time + owed_ms / allowed_to(tenant).weight, tenant)
 end
 
 local function release(ids, tokens, runs)
@@ -48,13 +49,27 @@ local function release(ids, tokens, runs)
   end
 end
 
+-- Where the tenant goes after its turn: `key` is its place in the ring, nil when it has no more ids.
+local function end_turn(tenant, key)
+  if not key or room_of(tenant) <= 0 then
+    stand_aside(tenant)
+    return
+  end
+  local starts, next_ms = starts_of(tenant)
+  if starts > 0 then
+    call('ZADD', RING, key, tenant)
+  else
+    stand_aside(tenant, next_ms)
+  end
+end
+
 -- Take the tenant's next ids, until its turn is over: `most` are taken, or the rival's key is reached.
 -- Returns the ids taken.
 local function take(tenant, most, charge, rival)
   local heads = call('ZRANGE', ready_key(tenant), 0, most, 'WITHSCORES')
   local found = floor(#heads / 2)
   if found == 0 then
-    call('ZREM', RING, tenant)
+    stand_aside(tenant)
     return {}
   end
   local started, ids, key = virtual_time(tenant), {}, nil
@@ -67,11 +82,8 @@ local function take(tenant, most, charge, rival)
   call('ZADD', VT, started + #ids * charge, tenant)
   count('ready', tenant, -#ids)
   count_running(tenant, #ids)
-  if key and room_of(tenant) > 0 then
-    call('ZADD', RING, key, tenant)
-  else
-    call('ZREM', RING, tenant)
-  end
+  count_starts(tenant, #ids)
+  end_turn(tenant, key)
   return ids
 end
 
@@ -81,7 +93,6 @@ local function claim(tokens, ends_ms)
     room = min(room, rules.max_concurrency - call('ZCARD', LEASE))
   end
   local charged = max(1, floor(rules.run_ms + 0.5))
-  local charge = charged / rules.weight
   local claimed, leases, owners = {}, {}, {}
   while #claimed < room do
     local first = call('ZRANGE', RING, 0, 1, 'WITHSCORES')
@@ -89,12 +100,14 @@ local function claim(tokens, ends_ms)
     if not tenant then
       break
     end
-    local most = min(room - #claimed, room_of(tenant))
+    local charge = charged / allowed_to(tenant).weight
+    local starts, next_ms = starts_of(tenant)
+    local most = min(room - #claimed, room_of(tenant), starts)
     if rival then
       most = min(most, floor((rival - tonumber(first[2])) / charge) + 1)
     end
     if most <= 0 then
-      call('ZREM', RING, tenant)
+      stand_aside(tenant, starts <= 0 and next_ms or nil)
     else
       for _, id in ipairs(take(tenant, most, charge, rival)) do
         claimed[#claimed + 1] = id
@@ -112,16 +125,17 @@ local function claim(tokens, ends_ms)
   return table.concat(claimed)
 end
 
-local function due_in(now)
-  local first = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
-  return first[2] and max(0, tonumber(first[2]) - now) or -1
+local function due_in(exact)
+  local at_ms = next_event_ms()
+  return at_ms < math.huge and min(DAY_MS, max(0, math.ceil(at_ms - exact))) or -1
 end
 
-local now = clock()
+local now, exact = clock()
 if #ARGV[2] > 0 then
   release(pieces(ARGV[2]), pieces(ARGV[3]), cmsgpack.unpack(ARGV[4]))
 end
 promote(now)
+promote_limited()
 enroll_touched()
 local claimed = ''
 if not rules.cold and not rules.paused then
@@ -133,4 +147,4 @@ if more then
 else
   call('DEL', WAKE)
 end
-return { more and 1 or 0, due_in(now), rules.paused and 1 or 0, rules.cold and 1 or 0, claimed }
+return { more and 1 or 0, due_in(exact), rules.paused and 1 or 0, rules.cold and 1 or 0, claimed }
