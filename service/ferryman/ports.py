@@ -26,6 +26,7 @@ from ferryman.core.job import (
     Settlement,
 )
 from ferryman.core.queues import QueueSettings
+from ferryman.core.rates import Taken, Toll
 from ferryman.core.status import JobStatus
 
 T = TypeVar("T")
@@ -150,8 +151,10 @@ class JobStore(Protocol):
     async def find(self, scope: Scope, wanted: JobFilter, *, limit: int, after: UUID | None) -> Page[Job]:
         """Newest first, strictly older than `after`. Raises QueryTooExpensiveError."""
 
-    async def attempts(self, job: Job) -> list[Mapping[str, object]]:
-        """Every attempt of the job, oldest first, in the shape REST shows."""
+    async def get_with_attempts(
+        self, scope: Scope, job_id: UUID
+    ) -> tuple[Job, list[Mapping[str, object]]] | None:
+        """The job and each of its attempts, oldest first, in the shape REST shows."""
 
     async def history(
         self, scope: Scope, job_id: UUID, *, limit: int, after: UUID | None
@@ -510,6 +513,11 @@ class Dispatcher(Protocol):
     async def admit(self, queue: str, count: int, *, limit: int) -> int:
         """Reserve places for `count` submissions in the queue; answers how many were granted (all or a
         prefix). A place is taken by the push of its job or expires after some seconds.
+        """
+
+    async def take(self, tolls: Sequence[Toll]) -> list[Taken]:
+        """Take tokens out of all of these buckets, or out of none when one has too few; how each stands then,
+        in order. No bucket is named twice.
         """
 
     async def push(self, positions: Sequence[Position], *, reserved: int = 0) -> None:

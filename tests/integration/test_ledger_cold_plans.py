@@ -152,7 +152,6 @@ async def test_a_page_of_letters_reads_a_page(
 async def test_single_rows_are_read_by_id(archive: Database) -> None:
     for name, arguments in (
         ("get_job", ["large", None, LAST]),
-        ("get_attempts", ["large", LAST]),
         ("cancel_job", ["large", None, LAST, "user", "1", False, None, None, None, 0]),
         ("hurry_job", ["large", None, LAST, "user", "1", False, None, None, None]),
         ("discard_letter", ["large", None, LAST, "user", "1", False, None, None, None]),

@@ -38,9 +38,25 @@ class Lookup:
 
     async def get(self, scope: Scope, job_id: UUID) -> Job | None:
         """As `JobStore.get`."""
-        pools = self._pools.as_tenant(scope.tenant_id)
-        row = await pools.read.fetchrow(statement("get_job"), scope.tenant_id, scope.user_id, job_id)
+        row = await self._row(scope, job_id)
         return None if row is None else _job(row)
+
+    async def get_with_attempts(
+        self, scope: Scope, job_id: UUID
+    ) -> tuple[Job, list[Mapping[str, object]]] | None:
+        """As `JobStore.get_with_attempts`. Attempts before the latest 250 that did not complete are gone."""
+        row = await self._row(scope, job_id)
+        if row is None:
+            return None
+        job = _job(row)
+        attempts: list[Mapping[str, object]] = msgspec.json.decode(row["kept"])
+        if row["stored_status"] in (JobStatus.RUNNING, JobStatus.COMPLETED):
+            attempts.append(_latest_attempt(row, job))
+        return job, attempts
+
+    async def _row(self, scope: Scope, job_id: UUID) -> Any:
+        pools = self._pools.as_tenant(scope.tenant_id)
+        return await pools.read.fetchrow(statement("get_job"), scope.tenant_id, scope.user_id, job_id)
 
     async def statuses(self, job_ids: Sequence[UUID]) -> Mapping[UUID, JobStatus]:
         """As `JobStore.statuses`."""
@@ -72,17 +88,6 @@ class Lookup:
             bool(wanted.statuses) and _OPEN.issuperset(wanted.statuses),
         )
         return page_of(rows, _job)
-
-    async def attempts(self, job: Job) -> list[Mapping[str, object]]:
-        """As `JobStore.attempts`. Those before the latest 250 that did not complete are gone."""
-        pools = self._pools.as_tenant(job.tenant_id)
-        row = await pools.read.fetchrow(statement("get_attempts"), job.tenant_id, job.id)
-        if row is None:
-            return []
-        kept: list[Mapping[str, object]] = msgspec.json.decode(row["kept"])
-        if row["status"] in (JobStatus.RUNNING, JobStatus.COMPLETED):
-            kept.append(_latest_attempt(row, job))
-        return kept
 
     async def history(
         self, scope: Scope, job_id: UUID, *, limit: int, after: UUID | None
@@ -136,7 +141,7 @@ def _latest_attempt(row: Any, job: Job) -> Mapping[str, object]:
         "waitMs": row["wait_ms"],
         "runMs": row["run_ms"],
         "workerId": row["worker_id"],
-        "outcome": row["status"],
+        "outcome": row["stored_status"],
         "error": None,
         "nextDelayMs": None,
         "countsAsRetry": False,

@@ -25,9 +25,12 @@ class Lookup:
             raise not_found("job")
         return job
 
-    async def attempts(self, job: Job) -> list[Mapping[str, object]]:
-        """Every attempt of a job that was read before."""
-        return await self._ledger.jobs.attempts(job)
+    async def job_with_attempts(self, asker: Asker, job_id: UUID) -> tuple[Job, list[Mapping[str, object]]]:
+        """The job and each of its attempts, oldest first."""
+        found = await self._ledger.jobs.get_with_attempts(asker.scope(Call.JOB_READ), job_id)
+        if found is None:
+            raise not_found("job")
+        return found
 
     async def jobs(self, asker: Asker, wanted: JobFilter, *, limit: int, after: UUID | None) -> Page[Job]:
         """Newest first."""

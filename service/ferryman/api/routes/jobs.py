@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -12,6 +13,7 @@ import msgspec
 from ferryman.api.bodies import BodyReader, QueryReader
 from ferryman.api.cursors import encode_cursor, read_cursor
 from ferryman.api.exchange import Answer, Exchange, idempotency_key
+from ferryman.api.rates import note
 from ferryman.api.routing import Example, Route
 from ferryman.api.schemas import (
     BulkSubmission,
@@ -51,6 +53,7 @@ async def submit(services: Services, exchange: Exchange) -> Answer:
     order = order_of(exchange.body, now=services.given.clock.now())
 
     async def carry_out(job_ids: Sequence[UUID]) -> tuple[int, SubmittedView | ForeignTwinView]:
+        note(exchange.request, await services.rates.submission(exchange.asker, {order.queue: 1}))
         inserted = await services.submission.submit(exchange.asker, order, job_ids[0])
         return 200 if inserted.duplicate else 201, _view(exchange, order, inserted)
 
@@ -61,6 +64,8 @@ async def submit_bulk(services: Services, exchange: Exchange) -> Answer:
     orders = orders_of(exchange.body, now=services.given.clock.now())
 
     async def carry_out(job_ids: Sequence[UUID]) -> tuple[int, BulkView]:
+        wanted = Counter(order.queue for order in orders)
+        note(exchange.request, await services.rates.submission(exchange.asker, wanted))
         inserted = await services.submission.submit_all(exchange.asker, orders, job_ids)
         views = [_view(exchange, order, one) for order, one in zip(orders, inserted, strict=True)]
         return 200 if all(one.duplicate for one in inserted) else 201, BulkView(views)
@@ -126,8 +131,9 @@ async def list_jobs(services: Services, exchange: Exchange) -> Answer:
 
 
 async def get_job(services: Services, exchange: Exchange) -> Answer:
-    job = await services.lookup.job(exchange.asker, exchange.id("jobId", "job"))
-    return Answer(200, job_view(job, attempts=await services.lookup.attempts(job)))
+    job_id = exchange.id("jobId", "job")
+    job, attempts = await services.lookup.job_with_attempts(exchange.asker, job_id)
+    return Answer(200, job_view(job, attempts=attempts))
 
 
 async def history(services: Services, exchange: Exchange) -> Answer:
@@ -142,11 +148,11 @@ async def history(services: Services, exchange: Exchange) -> Answer:
 
 async def wait(services: Services, exchange: Exchange) -> Answer:
     job_id = exchange.id("jobId", "job")
-    job = await services.lookup.job(exchange.asker, job_id)
+    job, attempts = await services.lookup.job_with_attempts(exchange.asker, job_id)
     await services.waits.until_final(job, at_most_ms=exchange.query.timeout_ms)
     with suppress(NotFoundError):  # retention took it: what was read before is the best that is known
-        job = await services.lookup.job(exchange.asker, job_id)
-    return Answer(200, job_view(job, attempts=await services.lookup.attempts(job)))
+        job, attempts = await services.lookup.job_with_attempts(exchange.asker, job_id)
+    return Answer(200, job_view(job, attempts=attempts))
 
 
 async def cancel(services: Services, exchange: Exchange) -> Answer:
@@ -218,6 +224,7 @@ ROUTES: Final = (
         },
         problems=(
             "unknown_queue",
+            "too_many_at_once",
             "queue_full",
             "idempotency_mismatch",
             "idempotency_in_flight",
