@@ -249,7 +249,12 @@ def _api_dependencies(
         metrics=metrics,
         clock=clock,
         dice=random.random,
-        limits=Limits(max_body_bytes=settings.max_body_bytes),
+        limits=Limits(
+            max_body_bytes=settings.max_body_bytes,
+            calls_per_second=settings.rates.calls_per_second,
+            call_burst=settings.rates.call_burst,
+            trusted_proxies=settings.rates.trusted_proxies,
+        ),
         build=BuildInfo(version=version("ferryman")),
     )
 

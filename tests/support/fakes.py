@@ -11,6 +11,7 @@ from uuid import UUID
 from ferryman.auth.principal import Principal, Role
 from ferryman.core.job import Actor, Inserted, NewJob, Position
 from ferryman.core.queues import QueueSettings
+from ferryman.core.rates import Taken, Toll, standing
 from ferryman.core.status import JobStatus
 from ferryman.lifecycle.asker import Asker
 from ferryman.ports import (
@@ -61,12 +62,18 @@ class FakeDispatcher:
     places: int = 1_000
     away: bool = False
     pushed: list[tuple[list[Position], int]] = field(default_factory=list)
+    tolls: list[list[Toll]] = field(default_factory=list)
 
     async def admit(self, queue: str, count: int, *, limit: int) -> int:
         self._check()
         granted = min(count, self.places)
         self.places -= granted
         return granted
+
+    async def take(self, tolls: Sequence[Toll]) -> list[Taken]:
+        self._check()
+        self.tolls.append(list(tolls))
+        return [standing(toll, allowed=True, spent_us=0) for toll in tolls]
 
     async def push(self, positions: Sequence[Position], *, reserved: int = 0) -> None:
         self._check()

@@ -88,13 +88,17 @@ def refuse_token_in_url(request: web.Request) -> None:
         raise Problem("token_in_url", "a token is taken in the header Authorization: Bearer <token> only")
 
 
-async def identify(request: web.Request, verifier: TokenVerifier, correlation: str) -> Asker:
-    """Who asks. Raises TokenRefusedError, KeysUnavailableError, Problem."""
-    headers = request.headers
-    scheme, _, token = headers.get("Authorization", "").partition(" ")
+async def authenticate(request: web.Request, verifier: TokenVerifier) -> Principal:
+    """Whose token the request carries. Raises TokenRefusedError, KeysUnavailableError."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise TokenRefusedError("no bearer token")
-    principal = await verifier.authenticate(token.strip())
+    return await verifier.authenticate(token.strip())
+
+
+def asker_of(request: web.Request, principal: Principal, correlation: str) -> Asker:
+    """Who asks, in whose name and why. Raises Problem."""
+    headers = request.headers
     tenant_id = headers.get("X-Tenant-Id")
     reason = headers.get("X-Override-Reason")
     traceparent = headers.get("traceparent")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Sizes in bytes, times in seconds."""
+    """Sizes in bytes, times in seconds. `calls_per_second` of one user, 0 for any number, and `call_burst` at
+    once; `trusted_proxies` are those whose word on the caller's address counts.
+    """
 
     max_body_bytes: int = 1_048_576
     header_seconds: float = 10.0
@@ -15,6 +18,9 @@ class Limits:
     write_seconds: float = 30.0
     keepalive_seconds: float = 75.0
     readiness_seconds: float = 2.0
+    calls_per_second: float = 0.0
+    call_burst: int = 0
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from ferryman.api.exchange import correlation_id
-from ferryman.api.keys import CORRELATION
+from ferryman.api.keys import CORRELATION, RATE
 from ferryman.api.problems import Problem, problem_of
+from ferryman.api.rates import rate_headers
 from ferryman.auth.tokens import TokenRefusedError
 from ferryman.telemetry import names
 from ferryman.telemetry.metrics import Metrics
@@ -46,6 +47,8 @@ def make_edge(metrics: Metrics) -> Middleware:
             response = await handler(request)
         except Exception as error:
             response = _problem_response(_known(error), correlation, error, request)
+        if (standing := request.get(RATE)) is not None and "RateLimit-Limit" not in response.headers:
+            response.headers.update(rate_headers(standing))
         response.headers.update(_COMMON)
         response.headers["X-Correlation-Id"] = correlation
         _report(metrics, request, response, time.perf_counter() - started)

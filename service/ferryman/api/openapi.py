@@ -52,7 +52,14 @@ _HEADERS: Final[Mapping[str, tuple[str, Json]]] = {
         {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
     ),
 }
-_ALWAYS: Final = ("unauthorized", "forbidden", "ledger_unavailable", "keys_unavailable", "internal_error")
+_ALWAYS: Final = (
+    "unauthorized",
+    "forbidden",
+    "rate_limited",
+    "ledger_unavailable",
+    "keys_unavailable",
+    "internal_error",
+)
 _PATH_NAMES: Final[Mapping[str, Json]] = {
     "jobId": {"type": "string", "format": "uuid"},
     "deadLetterId": {"type": "string", "format": "uuid"},

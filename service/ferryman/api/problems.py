@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from ferryman import ports
+from ferryman.api.rates import rate_headers
 from ferryman.auth.keys import KeysUnavailableError, TokenRefusedError
 from ferryman.auth.policy import ForbiddenError, TenantRequiredError
 from ferryman.lifecycle import failures as lifecycle
@@ -42,6 +43,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "invalid_cursor": (400, "The cursor is broken"),
     "token_in_url": (400, "A token must not stand in the URL"),
     "tenant_required": (400, "The call needs a tenant"),
+    "too_many_at_once": (400, "The call has more jobs than the burst allows"),
     "unauthorized": (401, "The request carries no valid token"),
     "forbidden": (403, "The token's roles do not allow this"),
     "not_found": (404, "There is no such thing"),
@@ -63,6 +65,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "idempotency_mismatch": (422, "The key came with another request before"),
     "unknown_queue": (422, "There is no such queue"),
     "queue_full": (429, "The queue is full"),
+    "rate_limited": (429, "The rate limit is spent"),
     "too_many_waits": (429, "Too many requests are held open"),
     "internal_error": (500, "The request failed"),
     "ledger_unavailable": (503, "The ledger is away, and nothing was accepted"),
@@ -121,6 +124,7 @@ _SIMPLE: Final[dict[type[Exception], str]] = {
     lifecycle.NotRetryableError: "not_retryable",
     lifecycle.NotDeadError: "not_dead",
     lifecycle.TwinUnfinishedError: "twin_unfinished",
+    lifecycle.TooManyAtOnceError: "too_many_at_once",
     lifecycle.KeyMismatchError: "idempotency_mismatch",
     lifecycle.KeyBusyError: "idempotency_in_flight",
     lifecycle.BuiltInQueueError: "built_in",
@@ -146,6 +150,9 @@ def problem_of(error: Exception) -> Problem:
             return Problem("keys_unavailable", str(error), headers=_retry_after(5_000))
         case ports.QueueFullError():
             return Problem("queue_full", str(error), headers=_retry_after(error.retry_after_ms))
+        case lifecycle.RateLimitedError(standing=standing):
+            headers = {**_retry_after(standing.retry_after_ms or 0), **rate_headers(standing)}
+            return Problem("rate_limited", str(error), headers=headers)
         case lifecycle.TooManyWaitsError():
             return Problem("too_many_waits", str(error), headers=_retry_after(1_000))
         case ports.DigestUnknownError():

@@ -12,12 +12,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ferryman.api.bodies import BodyReader, QueryReader
-from ferryman.api.exchange import Answer, Exchange, identify, refuse_token_in_url
+from ferryman.api.exchange import Answer, Exchange, asker_of, authenticate, refuse_token_in_url
 from ferryman.api.keys import CORRELATION
+from ferryman.api.peers import peer_of
 from ferryman.api.problems import Problem
+from ferryman.api.rates import note
 from ferryman.api.schemas import NoFields, NoParameters
 from ferryman.api.services import Services
 from ferryman.auth.policy import Call
+from ferryman.auth.principal import Principal
+from ferryman.auth.tokens import TokenRefusedError
 
 Handle = Callable[[Services, Exchange], Awaitable[Answer]]
 
@@ -63,11 +67,12 @@ class Route:
 
 def endpoint(route: Route, services: Services) -> Handler:
     """The aiohttp handler of a route: let in, decode, handle, encode."""
-    verifier, limits = services.given.verifier, services.given.limits
+    limits = services.given.limits
 
     async def handle(request: web.Request) -> web.StreamResponse:
         refuse_token_in_url(request)
-        asker = await identify(request, verifier, request[CORRELATION])
+        principal = await _let_in(request, services)
+        asker = asker_of(request, principal, request[CORRELATION])
         asker.scope(route.call)
         query = route.query.read(request.query) if request.query_string else route.query.nothing
         raw = await read_body(request, route, limits.body_seconds)
@@ -77,6 +82,17 @@ def endpoint(route: Route, services: Services) -> Handler:
         return encode(answer)
 
     return handle
+
+
+async def _let_in(request: web.Request, services: Services) -> Principal:
+    """Who asks, when no rate forbids it. Failed logins count against the address that they come from."""
+    try:
+        principal = await authenticate(request, services.given.verifier)
+    except TokenRefusedError:
+        await services.rates.failed_login(peer_of(request, services.given.limits.trusted_proxies))
+        raise
+    note(request, await services.rates.call(principal))
+    return principal
 
 
 def encode(answer: Answer) -> web.Response:

@@ -13,6 +13,7 @@ from ferryman.lifecycle.figures import Figures
 from ferryman.lifecycle.lookup import Lookup
 from ferryman.lifecycle.queue_changes import Queues
 from ferryman.lifecycle.queue_directory import QueueDirectory
+from ferryman.lifecycle.rates import Rates
 from ferryman.lifecycle.replays import Replays
 from ferryman.lifecycle.submission import Submission
 from ferryman.lifecycle.upkeep import Upkeep
@@ -40,6 +41,7 @@ class Services:
     """The dependencies, and what `lifecycle` makes of them."""
 
     given: Dependencies
+    rates: Rates
     submission: Submission
     replays: Replays
     changes: Changes
@@ -63,6 +65,13 @@ def build_services(given: Dependencies) -> Services:
     admission = Admission(ledger, link, clock, given.dice)
     return Services(
         given=given,
+        rates=Rates(
+            link,
+            directory,
+            clock,
+            calls_per_second=given.limits.calls_per_second,
+            call_burst=given.limits.call_burst,
+        ),
         submission=Submission(ledger, directory, admission, link, given.metrics, clock),
         replays=Replays(ledger),
         changes=Changes(ledger, link),

@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from ferryman.core.job import Position
-from ferryman.dispatch import keys, packing, scripts
+from ferryman.core.rates import Taken, Toll
+from ferryman.dispatch import keys, packing, rates, scripts
 from ferryman.dispatch.circuit import Circuit
 from ferryman.dispatch.connections import open_client
 from ferryman.dispatch.gathering import Gathering
@@ -50,6 +51,9 @@ class RedisDispatcher:
         self._waiter = waiter
         self._pushes: dict[str, Gathering[_Push, None]] = {}
         self._admissions: dict[tuple[str, int], Gathering[int, int]] = {}
+        self._tolls: Gathering[Sequence[Toll], list[Taken]] = Gathering(
+            partial(rates.take, link), at_most=scripts.AT_ONCE
+        )
 
     async def configure(self, record: QueueRecord) -> None:
         await configure(self._link, record)
@@ -65,6 +69,9 @@ class RedisDispatcher:
             gathering = self._admissions[queue, limit] = Gathering(flush, at_most=scripts.AT_ONCE)
         return await gathering.add(count)
 
+    async def take(self, tolls: Sequence[Toll]) -> list[Taken]:
+        return await self._tolls.add(tolls)
+
     async def push(self, positions: Sequence[Position], *, reserved: int = 0) -> None:
         by_queue: dict[str, list[Position]] = {}
         for position in positions:
@@ -74,7 +81,13 @@ class RedisDispatcher:
             reserved = 0
 
     async def step(
-        self, queue: str, *, ended: Sequence[Ended], tokens: Sequence[UUID], lease_ms: int
+        self,
+        queue: str,
+        *,
+        ended: Sequence[Ended],
+        tokens: Sequence[UUID],
+        lease_ms: int,
+        types: Sequence[str] = (),
     ) -> Step:
         claimed: list[tuple[UUID, UUID]] = []
         at_once = scripts.AT_ONCE
@@ -86,6 +99,7 @@ class RedisDispatcher:
                 lease_ms,
                 *packing.ended(ended[start : start + at_once]),
                 packing.join(part),
+                packing.types(types),
             )
             more, due_in_ms, paused, cold, ids = answer
             claimed += zip(packing.split(ids), part, strict=False)
@@ -145,8 +159,8 @@ class RedisDispatcher:
 
     async def ping(self) -> Mapping[str, object]:
         """`version`, `maxmemory_policy`, `used_memory` in bytes (None where INFO is forbidden), and
-        `evicting`: whether the policy may take our keys. None of them expires, so the `volatile-` policies
-        spare them.
+        `evicting`: whether the policy may take our keys. None of them expires but buckets of tokens, so the
+        `volatile-` policies spare them.
         """
         return await self._link.ask(_ping)
 

@@ -1,6 +1,7 @@
 """Redis keys that Python names itself; `lua/queue.lua` lists them all and derives the rest.
 
-Everything of a queue lies under one hash tag, so that a script's keys share a slot.
+Everything of a queue lies under one hash tag, so that a script's keys share a slot. Beside the queues there
+are the buckets of `lua/rate.lua`, which alone expire by themselves.
 """
 
 from __future__ import annotations
@@ -29,3 +30,8 @@ def meta(queue: str) -> str:
 def count(queue: str) -> str:
     """Hash of waiting ids by kind and tenant: `ready:<tenant>`, `scheduled:<tenant>`, `retrying:<tenant>`."""
     return f"{prefix(queue)}:count"
+
+
+def rate(bucket: str) -> str:
+    """The instant at which this bucket of tokens will be full again, in microseconds; gone when it is."""
+    return f"fm:rate:{bucket}"

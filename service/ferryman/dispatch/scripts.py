@@ -1,9 +1,9 @@
-"""The Lua scripts: one a file, `queue.lua` in front of each."""
+"""The Lua scripts: one a file, `queue.lua` in front of each that is about a queue."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from importlib.resources import files
 from typing import Any, Final, cast
 
@@ -24,19 +24,22 @@ Argument = bytes | str | int | float
 class Script:
     """One script, run by its hash; a server that does not know it (new, flushed) gets the text."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, of_queue: bool = True) -> None:
         text = (_FOLDER / f"{name}.lua").read_text("utf-8")
-        self._text = f"{_SHARED}\n{text}"
+        self._text = f"{_SHARED}\n{text}" if of_queue else text
         self._hash = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, client: Redis, queue: str, *arguments: Argument) -> Any:
         """The script's answer, in bytes and integers. Raises what redis-py raises."""
-        key = keys.prefix(queue)
-        given = cast("tuple[str, ...]", arguments)
+        return await self.run_on(client, [keys.prefix(queue)], *arguments)
+
+    async def run_on(self, client: Redis, names: Sequence[str], *arguments: Argument) -> Any:
+        """The same for a script with keys of its own."""
+        given = cast("tuple[str, ...]", (*names, *arguments))
         try:
-            return await cast("Awaitable[Any]", client.evalsha(self._hash, 1, key, *given))
+            return await cast("Awaitable[Any]", client.evalsha(self._hash, len(names), *given))
         except NoScriptError:
-            return await cast("Awaitable[Any]", client.eval(self._text, 1, key, *given))
+            return await cast("Awaitable[Any]", client.eval(self._text, len(names), *given))
 
 
 ADMIT: Final = Script("admit")
@@ -47,6 +50,7 @@ DROP: Final = Script("drop")
 FORGET: Final = Script("forget")
 MISSING: Final = Script("missing")
 PUSH: Final = Script("push")
+RATE: Final = Script("rate", of_queue=False)
 REAP: Final = Script("reap")
 STATS: Final = Script("stats")
 STEP: Final = Script("step")

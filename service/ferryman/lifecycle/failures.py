@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ferryman.core.rates import Taken
 from ferryman.core.status import JobStatus
 
 
@@ -43,6 +44,24 @@ class KeyBusyError(LifecycleError):
 
 class TooManyWaitsError(LifecycleError):
     """The tenant holds as many requests open as it may."""
+
+
+class RateLimitedError(LifecycleError):
+    """The rate is spent for now; `standing` says how the bucket stands."""
+
+    def __init__(self, message: str, standing: Taken) -> None:
+        super().__init__(message)
+        self.standing = standing
+
+
+class TooManyAtOnceError(LifecycleError):
+    """More jobs in one call than the tenant's burst on the queue: it would never be let in."""
+
+    def __init__(self, queue: str, *, jobs: int, burst: int) -> None:
+        super().__init__(
+            f"{jobs} jobs at once are more than the {burst} that the queue {queue} takes of a tenant; "
+            "submit them in smaller calls"
+        )
 
 
 def not_found(what: str) -> NotFoundError:
