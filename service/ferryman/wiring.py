@@ -255,7 +255,12 @@ def _api_dependencies(
             call_burst=settings.rates.call_burst,
             trusted_proxies=settings.rates.trusted_proxies,
         ),
-        build=BuildInfo(version=version("ferryman")),
+        build=BuildInfo(
+            version=version("ferryman"),
+            environment_name=settings.installation.name,
+            trace_link=settings.installation.trace_link,
+            logs_link=settings.installation.logs_link,
+        ),
     )
 
 

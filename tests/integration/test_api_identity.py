@@ -37,6 +37,7 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "deleteQueue": (403, 403, 403, 403, 204, 404, 404),
     "pauseQueue": (403, 403, 403, 403, 404, 404, 404),
     "resumeQueue": (403, 403, 403, 403, 404, 404, 404),
+    "getMe": (403, 200, 200, 200, 200, 200, 200),
 }
 BODIES: dict[str, Any] = {
     "submitJob": {"type": "chat", "queue": "nowhere"},

@@ -34,6 +34,7 @@ TABLE = {
     Call.FIGURES_READ: ("", "uvas", "ps"),
     Call.QUEUE_READ: ("", "", "uvaps"),
     Call.QUEUE_CHANGE: ("", "", "ps"),
+    Call.ME_READ: ("", "", "uvaps"),
 }
 LETTERS = {"u": Role.USER, "v": Role.VIEWER, "a": Role.ADMIN, "p": Role.PLATFORM, "s": Role.SERVICE}
 COLUMNS = (Ownership.OWN, Ownership.TENANT, Ownership.ALL)

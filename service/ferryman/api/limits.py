@@ -25,6 +25,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildInfo:
-    """Which build answers."""
+    """Which build answers, what people call its installation, and where that keeps traces and logs: addresses
+    in which `{traceId}`, `{correlationId}` and `{jobId}` stand for ids.
+    """
 
     version: str
+    environment_name: str = ""
+    trace_link: str | None = None
+    logs_link: str | None = None

@@ -31,6 +31,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "dead letters": "Jobs that failed for good",
     "queues": "Queues and their settings",
     "upkeep": "Retention and reconciliation",
+    "identity": "Who asks, and what they may",
     "service": "For machines and readers, without a token",
 }
 _HEADERS: Final[Mapping[str, tuple[str, Json]]] = {

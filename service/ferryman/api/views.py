@@ -219,6 +219,34 @@ class StatsView(_Shape):
     throughput_per_second: float
 
 
+class EnvironmentView(_Shape):
+    """What people call the installation; `alert` where a mistake hurts: its name begins with `prod`."""
+
+    name: str
+    tone: Literal["calm", "alert"]
+
+
+class LinksView(_Shape):
+    """Addresses with `{traceId}`, `{correlationId}` or `{jobId}` where the id belongs."""
+
+    trace: str | None
+    logs: str | None
+
+
+class MeView(_Shape):
+    """Who asks. `can` names every right as `<call>:<ownership>`, the ownership one of own, tenant, all."""
+
+    tenant_id: str | None
+    user_id: int | None
+    roles: list[str]
+    can: list[str]
+    environment: EnvironmentView
+    server_time: Time
+    version: str
+    features: list[Literal["callRates"]]
+    links: LinksView
+
+
 class WorkersView(_Shape):
     count: int
     slots: int

@@ -32,6 +32,7 @@ class Call(StrEnum):
     FIGURES_READ = "figures.read"
     QUEUE_READ = "queue.read"
     QUEUE_CHANGE = "queue.change"
+    ME_READ = "me.read"
 
 
 class Ownership(StrEnum):
@@ -84,6 +85,7 @@ RIGHTS: Final[dict[tuple[Call, Ownership], tuple[Role, ...]]] = {
     (Call.FIGURES_READ, _ALL): (_P, _S),
     (Call.QUEUE_READ, _ALL): (_U, _V, _A, _P, _S),
     (Call.QUEUE_CHANGE, _ALL): (_P, _S),
+    (Call.ME_READ, _ALL): (_U, _V, _A, _P, _S),
 }
 
 _ACTOR_KINDS: Final[dict[Role, ActorKind]] = {
@@ -99,6 +101,11 @@ _OVERRIDABLE: Final = frozenset({Call.JOB_CHANGE, Call.LETTER_REQUEUE, Call.LETT
 def may(principal: Principal, call: Call, ownership: Ownership) -> Grant | None:
     """The grant, or None."""
     return _grant(principal.roles, call, ownership, principal.tenant_id is not None, principal.is_bound)
+
+
+def rights_of(principal: Principal) -> list[str]:
+    """Everything that the principal may, each as `<call>:<ownership>`."""
+    return [f"{call}:{ownership}" for call, ownership in RIGHTS if may(principal, call, ownership)]
 
 
 def ownership_of(principal: Principal, tenant_id: str, user_id: int) -> Ownership:

@@ -72,13 +72,22 @@ class RateSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstallationSettings:
+    """What the API tells people about where they are."""
+
+    name: str
+    trace_link: str | None
+    logs_link: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
     """Of `ferryman api`. `queues` come from the queues file; None when there is none."""
 
     stores: StoreSettings
     identity: IdentitySettings
     rates: RateSettings
-    environment_name: str
+    installation: InstallationSettings
     host: str
     port: int
     max_body_bytes: int
@@ -167,7 +176,11 @@ def api_settings(environment: Environment, *, host: str | None, port: int | None
         stores=store_settings(environment),
         identity=identity_settings(environment),
         rates=rate_settings(environment),
-        environment_name=environment.get(v.ENVIRONMENT_NAME) or "",
+        installation=InstallationSettings(
+            name=environment.get(v.ENVIRONMENT_NAME) or "",
+            trace_link=environment.get(v.TRACE_LINK),
+            logs_link=environment.get(v.LOGS_LINK),
+        ),
         host=host or environment.get(v.HOST) or DEFAULT_HOST,
         port=_first(port, configured_port, DEFAULT_PORT),
         max_body_bytes=environment.get(v.MAX_BODY_BYTES) or DEFAULT_MAX_BODY_BYTES,

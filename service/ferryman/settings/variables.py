@@ -256,6 +256,9 @@ TRUSTED_PROXIES: Final = Variable(
 ENVIRONMENT_NAME: Final = Variable(
     "FERRYMAN_ENVIRONMENT_NAME", "what people call this installation, for example production", _name
 )
+_LINK = "an address with {traceId}, {correlationId} or {jobId} where the id belongs"
+TRACE_LINK: Final = Variable("FERRYMAN_TRACE_LINK", _LINK, _url("https", "http"))
+LOGS_LINK: Final = Variable("FERRYMAN_LOGS_LINK", _LINK, _url("https", "http"))
 POOL_SIZE: Final = Variable(
     "FERRYMAN_POOL_SIZE", "PostgreSQL connections of one process, from 2 to 200", _whole(2, 200)
 )
@@ -284,5 +287,6 @@ ALL: Final[tuple[Variable[object], ...]] = (
     JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL, JWKS_CA, JWKS_BEARER, JWT_ISSUER, JWT_AUDIENCE, SERVICE_SUBJECTS,
     HANDLERS, QUEUES_FILE, API_URL, TOKEN, LOG_FORMAT, LOG_LEVEL, MAX_BODY_BYTES, HOST, PORT,
     SHUTDOWN_GRACE_SECONDS, API_RATE_PER_SECOND, API_RATE_BURST, TRUSTED_PROXIES, ENVIRONMENT_NAME,
+    TRACE_LINK, LOGS_LINK,
     POOL_SIZE, POOLER, API_DRAIN_SECONDS, FAILPOINT, POSTGRES_BIN, REDIS_BIN,
 )  # fmt: skip
