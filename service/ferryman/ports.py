@@ -447,6 +447,47 @@ class RetentionStore(Protocol):
         """
 
 
+WorkerState = Literal["running", "draining", "drained", "stopping", "lost"]
+
+
+class WorkerRecord(Struct, frozen=True, kw_only=True):
+    """A worker as its last beat left it, or `lost` once it has been silent for too long."""
+
+    id: str
+    pod: str
+    queues: list[str]
+    types: list[str]
+    slots: int
+    busy: int
+    state: WorkerState
+    drain_requested: bool
+    started_at: datetime
+    beat_at: datetime
+
+
+DismissResult = Literal["gone", "alive", "not_found"]
+
+
+class WorkerStore(Protocol):
+    """Workers as people and the operator see them."""
+
+    async def all(self) -> list[WorkerRecord]:
+        """Every worker by id, those too that have been silent and are not yet forgotten."""
+
+    async def set_drain(self, worker_id: str, asked: bool, actor: Actor) -> WorkerRecord | None:
+        """Ask a worker to claim nothing more, or take it back; it hears of it with its next beat."""
+
+    async def silence_ms(self, worker_id: str) -> int | None:
+        """How long it has been silent while it could be heard; None when there is no such worker."""
+
+    async def dismiss(
+        self, worker_id: str, actor: Actor, *, silent_ms: int
+    ) -> tuple[DismissResult, list[Position]]:
+        """End the leases of a worker that has been silent for so long, and forget it; `alive` when it was
+        heard of since. Answers also where its jobs belong now.
+        """
+
+
 class Ledger(Protocol):
     """PostgreSQL, by topic."""
 
@@ -458,6 +499,7 @@ class Ledger(Protocol):
     reports: Reports
     retention: RetentionStore
     keys: KeyStore
+    workers: WorkerStore
 
     async def ping(self) -> Mapping[str, object]:
         """Versions and schema state for readiness. Raises LedgerUnavailableError."""
@@ -526,9 +568,17 @@ class Dispatcher(Protocol):
         """
 
     async def step(
-        self, queue: str, *, ended: Sequence[Ended], tokens: Sequence[UUID], lease_ms: int
+        self,
+        queue: str,
+        *,
+        ended: Sequence[Ended],
+        tokens: Sequence[UUID],
+        lease_ms: int,
+        types: Sequence[str] = (),
     ) -> Step:
-        """Release what ended, promote what is due, claim up to one id a token."""
+        """Release what ended, promote what is due, claim up to one id a token. Ids that were put off because
+        of their type are claimed only by who names it among `types`.
+        """
 
     async def wait_for_work(self, queues: Sequence[str], *, at_most_ms: int) -> str | None:
         """Block until one of the queues is woken; None after `at_most_ms` (10 to 1,000)."""

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from redis.asyncio import Redis
 
 from ferryman.core.job import Position
@@ -23,6 +24,7 @@ from tests.support.servers import flushed
 
 TENANTS = ("acme", "bolt", "c" * 50)
 JOBS = 12
+TYPES = ("chat", "chat2", "c.hat")
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Model:
     jobs: list[UUID] = field(default_factory=lambda: [uuid4() for _ in range(JOBS)])
     ready: dict[UUID, Position] = field(default_factory=dict)
     due: dict[UUID, Position] = field(default_factory=dict)
+    aside: dict[UUID, Position] = field(default_factory=dict)
     leased: dict[UUID, UUID] = field(default_factory=dict)
     version: int = 1
     paused: bool = False
@@ -45,21 +48,30 @@ class Model:
 
     def take(self, position: Position) -> None:
         """The ledger's word."""
-        for place in (self.ready, self.due):
+        for place in (self.ready, self.due, self.aside):
             place.pop(position.id, None)
         if position.kind == "running":
             assert position.token
             self.leased[position.id] = position.token
             return
         self.leased.pop(position.id, None)
-        if position.kind == "waiting":
+        if position.put_off == "by_type":
+            self.aside[position.id] = position
+        elif position.kind == "waiting":
             (self.due if position.due_in_ms else self.ready)[position.id] = position
 
     def forget(self) -> None:
-        for place in (self.ready, self.due, self.leased):
+        for place in (self.ready, self.due, self.aside, self.leased):
             place.clear()
         self.version, self.paused, self.max_concurrency, self.tenant_max = 0, False, 0, 0
         self.cold = True
+
+    def welcome(self, types: list[str], wanted: int) -> None:
+        """A worker that knows these types wants so many."""
+        for known in types:
+            for job_id in sorted(i for i, p in self.aside.items() if p.type == known)[: max(0, wanted)]:
+                self.ready[job_id] = self.aside.pop(job_id)
+                wanted -= 1
 
     def infl(self) -> Counter[str]:
         return Counter(self.tenant_of(job_id) for job_id in self.leased)
@@ -91,7 +103,7 @@ class Model:
             running(waiting(self.tenant_of(job_id), job_id=job_id), token)
             for job_id, token in self.leased.items()
         ]
-        return [*self.ready.values(), *self.due.values(), *leased]
+        return [*self.ready.values(), *self.due.values(), *self.aside.values(), *leased]
 
 
 class History:
@@ -116,14 +128,16 @@ class History:
             number * 1_000,
             priority=priority,
             job_id=job_id,
-            due_in_ms=FAR_MS if kind in ("scheduled", "retrying") else 0,
+            due_in_ms=FAR_MS if kind in ("scheduled", "retrying", "for_a_while") else 0,
             retrying=kind in ("retrying", "again"),
         )
+        if kind in ("by_type", "for_a_while"):
+            return structs.replace(position, type=TYPES[number % len(TYPES)], put_off=kind)
         if kind == "running":
             return running(position, self.model.leased.get(job_id) or uuid4())
         return gone(position) if kind == "gone" else position
 
-    async def step(self, ended: list[int], wanted: int, false_token: bool) -> None:
+    async def step(self, ended: list[int], wanted: int, false_token: bool, types: list[str]) -> None:
         model = self.model
         claims = []
         for job_id in (model.jobs[number] for number in ended):
@@ -131,8 +145,9 @@ class History:
                 claims.append(Ended(job_id, 7, uuid4() if false_token else model.leased[job_id]))
                 if not false_token:
                     del model.leased[job_id]
+        model.welcome(types, wanted)
         expected = model.claimable(wanted)
-        step = await claim(self.dispatcher, wanted, ended=[*claims, *claims])
+        step = await claim(self.dispatcher, wanted, ended=[*claims, *claims], types=types)
         assert len(step.claimed) == expected
         assert (step.cold, step.paused) == (model.cold, model.paused)
         for job_id, token in step.claimed:
@@ -151,7 +166,7 @@ class History:
         model = self.model
         held = []
         for job_id in {model.jobs[number] for number in numbers}:
-            known = job_id in model.ready or job_id in model.due or job_id in model.leased
+            known = any(job_id in place for place in (model.ready, model.due, model.aside, model.leased))
             token = uuid4() if false_token or not known else model.leased.get(job_id, uuid4())
             held.append((job_id, token, model.tenant_of(job_id), LEASE_MS))
             if not known:
@@ -188,6 +203,7 @@ class History:
         for job_id in (model.jobs[number] for number in lost):
             model.ready.pop(job_id, None)
             model.due.pop(job_id, None)
+            model.aside.pop(job_id, None)
         named = model.positions()
         assert await self.dispatcher.rebuild(model.record(), pages(named[:3], named[3:])) == len(named)
         model.cold = False
@@ -201,8 +217,10 @@ class History:
         model, seen = self.model, await dispatching.look(self.client)
         assert seen.ready == {t: order for t in TENANTS if (order := model.in_order(t))}
         assert seen.due == {
-            p.id: ("r" if p.retrying else "s", p.tenant_id, p.score) for p in model.due.values()
+            p.id: ("p" if p.put_off else "r" if p.retrying else "s", p.tenant_id, p.score)
+            for p in model.due.values()
         }
+        assert seen.aside == {p.id: (p.type, p.tenant_id, p.score) for p in model.aside.values()}
         assert seen.leases == {i: (model.tenant_of(i), token) for i, token in model.leased.items()}
         assert seen.infl == dict(model.infl())
         assert seen.counts == dict(self._counts())
@@ -215,18 +233,19 @@ class History:
 
     def _counts(self) -> Iterator[tuple[str, int]]:
         kinds = Counter[str]()
-        for p in self.model.ready.values():
+        for p in (*self.model.ready.values(), *self.model.aside.values()):
             kinds.update(("ready:", f"ready:{p.tenant_id}"))
         for p in self.model.due.values():
-            kind = "retrying" if p.retrying else "scheduled"
+            kind = "ready" if p.put_off else "retrying" if p.retrying else "scheduled"
             kinds.update((f"{kind}:", f"{kind}:{p.tenant_id}"))
         return iter(kinds.items())
 
     def _figures(self) -> QueueFigures:
         retrying = sum(p.retrying for p in self.model.due.values())
+        put_off = sum(p.put_off is not None for p in self.model.due.values())
         return QueueFigures(
-            pending=len(self.model.ready),
-            scheduled=len(self.model.due) - retrying,
+            pending=len(self.model.ready) + len(self.model.aside) + put_off,
+            scheduled=len(self.model.due) - retrying - put_off,
             retrying=retrying,
             running=len(self.model.leased),
         )
@@ -234,11 +253,14 @@ class History:
 
 numbers = st.integers(0, JOBS - 1)
 several = st.lists(numbers, max_size=JOBS)
-kinds = st.sampled_from(["ready", "ready", "again", "scheduled", "retrying", "running", "gone", "gone"])
+kinds = st.sampled_from(
+    ["ready", "ready", "again", "scheduled", "retrying", "for_a_while", "by_type", "running", "gone", "gone"]
+)
+known_types = st.lists(st.sampled_from(TYPES), unique=True)
 # Name, arguments, and how often it is drawn beside the others.
 EVENTS = (
     ("push", st.tuples(several, kinds, st.integers(0, 3)), 8),
-    ("step", st.tuples(several, st.integers(0, 5), st.booleans()), 8),
+    ("step", st.tuples(several, st.integers(0, 5), st.booleans(), known_types), 8),
     ("pop", st.tuples(), 3),
     ("beat", st.tuples(several, st.booleans()), 2),
     ("reap", st.tuples(several), 2),

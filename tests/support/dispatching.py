@@ -115,10 +115,11 @@ async def claim(
     queue: str = "q",
     ended: Sequence[Ended] = (),
     lease_ms: int = LEASE_MS,
+    types: Sequence[str] = (),
 ) -> Step:
     """One cycle of a worker with fresh tokens."""
     tokens = [uuid4() for _ in range(count)]
-    return await dispatcher.step(queue, ended=ended, tokens=tokens, lease_ms=lease_ms)
+    return await dispatcher.step(queue, ended=ended, tokens=tokens, lease_ms=lease_ms, types=types)
 
 
 def ended(step: Step, run_ms: int = 1) -> list[Ended]:
@@ -132,6 +133,7 @@ class Keys:
 
     ready: dict[str, list[tuple[UUID, float]]]  # by tenant, in order
     due: dict[UUID, tuple[str, str, float]]  # flag, tenant, score
+    aside: dict[UUID, tuple[str, str, float]]  # type, tenant, score
     leases: dict[UUID, tuple[str, UUID]]  # tenant, token
     infl: dict[str, int]
     counts: dict[str, int]
@@ -149,13 +151,16 @@ async def look(client: Redis, queue: str = "q") -> Keys:
         ready[key.decode().removeprefix(f"{prefix}:t:")] = [(UUID(bytes=i), s) for i, s in entries]
     dates = await client.zrange(f"{prefix}:due", 0, -1)
     entries = await client.hgetall(f"{prefix}:job")
-    assert set(dates) == set(entries)
+    aside = {member[-16:]: member[:-17].decode() for member in await client.zrange(f"{prefix}:aside", 0, -1)}
+    assert {i for i, entry in entries.items() if entry[:1] == b"a"} == set(aside)
+    assert {i for i, entry in entries.items() if entry[:1] != b"a"} == set(dates)
     leases = await client.zrange(f"{prefix}:lease", 0, -1)
     owners = await client.hgetall(f"{prefix}:own")
     assert set(leases) == set(owners)
     return Keys(
         ready=ready,
-        due={UUID(bytes=job_id): _parse_due(entry) for job_id, entry in entries.items()},
+        due={UUID(bytes=i): _parse_due(entries[i]) for i in dates},
+        aside={UUID(bytes=i): _parse_aside(entries[i], kind) for i, kind in aside.items()},
         leases={UUID(bytes=job_id): _parse_own(entry) for job_id, entry in owners.items()},
         infl={k.decode(): int(v) for k, v in (await client.hgetall(f"{prefix}:infl")).items()},
         counts={k.decode(): int(v) for k, v in (await client.hgetall(keys.count(queue))).items() if int(v)},
@@ -168,6 +173,12 @@ async def look(client: Redis, queue: str = "q") -> Keys:
 def _parse_due(entry: bytes) -> tuple[str, str, float]:
     number, _, tenant = entry[1:].decode().partition("|")
     return entry[:1].decode(), tenant, float(number)
+
+
+def _parse_aside(entry: bytes, expected: str) -> tuple[str, str, float]:
+    number, kind, tenant = entry[1:].decode().split("|", 2)
+    assert kind == expected
+    return kind, tenant, float(number)
 
 
 def _parse_own(entry: bytes) -> tuple[str, UUID]:

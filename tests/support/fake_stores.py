@@ -127,7 +127,13 @@ class FakeDispatcher:
         self.port = cast(Dispatcher, self)
 
     async def step(
-        self, queue: str, *, ended: Sequence[Ended], tokens: Sequence[UUID], lease_ms: int
+        self,
+        queue: str,
+        *,
+        ended: Sequence[Ended],
+        tokens: Sequence[UUID],
+        lease_ms: int,
+        types: Sequence[str] = (),
     ) -> Step:
         self._look()
         self.ended += ended

@@ -77,19 +77,21 @@ async def test_a_draining_worker_claims_nothing_until_it_is_taken_back() -> None
 
 async def test_a_refused_claim_is_resynced_and_put_off() -> None:
     async with rigged(work=work) as rig:
-        waiting, ended = uuid4(), uuid4()
-        rig.dispatcher.ready = [waiting, ended]
-        rig.ledger.places[waiting] = Position(
-            id=waiting, queue="default", tenant_id="acme", kind="waiting", score=5.0
-        )
+        waiting, unknown, ended = uuid4(), uuid4(), uuid4()
+        rig.dispatcher.ready = [waiting, unknown, ended]
+        for job_id, job_type in ((waiting, "work"), (unknown, "other")):
+            rig.ledger.places[job_id] = Position(
+                id=job_id, queue="default", tenant_id="acme", kind="waiting", score=5.0, type=job_type
+            )
         await rig.crew.claimer.run_once()
         await until(rig, lambda: not rig.crew.claimer.in_flight)
         await rig.crew.claimer.run_once()
         pushed = {position.id: position for position in rig.dispatcher.pushed}
-        assert pushed[waiting].due_in_ms == PUT_OFF_MS
+        assert (pushed[waiting].put_off, pushed[waiting].due_in_ms) == ("for_a_while", PUT_OFF_MS)
+        assert (pushed[unknown].put_off, pushed[unknown].type) == ("by_type", "other")
         assert pushed[waiting].score == 5.0
         assert pushed[ended].kind == "gone"
-        assert rig.metrics.value("ferryman_refused_claims_total", queue="default") == 2
+        assert rig.metrics.value("ferryman_refused_claims_total", queue="default") == 3
         assert rig.crew.claimer.free == 8
 
 

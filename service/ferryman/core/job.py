@@ -195,6 +195,8 @@ class Position(Struct, frozen=True, kw_only=True):
 
     `kind`: waiting (ready by `score`, or due in `due_in_ms` from the read; `retrying` once it was tried),
     running (leave its lease, or make one for `lease_ms` in the name of `token`), gone (final or no such row).
+    `put_off`: ready by the ledger, but a claim was refused: for `due_in_ms`, or until a worker comes that
+    knows its `type`. The type is given then, and where `JobStore.positions` answers.
     """
 
     id: UUID
@@ -206,6 +208,8 @@ class Position(Struct, frozen=True, kw_only=True):
     retrying: bool = False
     lease_ms: int = 0
     token: UUID | None = None
+    type: str = ""
+    put_off: Literal["for_a_while", "by_type"] | None = None
 
 
 class DeadLetterRecord(Struct, frozen=True, kw_only=True):

@@ -44,7 +44,7 @@ def positions(wanted: Iterable[Position]) -> tuple[bytes, bytes, bytes]:
             position.tenant_id,
             position.score,
             max(0, position.due_in_ms),
-            max(1, position.lease_ms),
+            position.type if position.put_off == "by_type" else max(1, position.lease_ms),
         )
     tokens = join(_token(position) for position in latest if position.kind == "running")
     return join(position.id for position in latest), tokens, _encode(fields)
@@ -56,6 +56,11 @@ def ended(claims: Sequence[Ended]) -> tuple[bytes, bytes, bytes]:
         return b"", b"", b""
     run_ms = _encode([max(0, claim.run_ms) for claim in claims])
     return join(claim.job_id for claim in claims), join(claim.token for claim in claims), run_ms
+
+
+def types(known: Sequence[str]) -> bytes:
+    """types of `step`."""
+    return _encode(known)
 
 
 def held(leases: Sequence[tuple[UUID, UUID, str, int]]) -> tuple[bytes, bytes, bytes]:
@@ -88,6 +93,8 @@ def _limits(allowed: PerTenant) -> tuple[object, ...]:
 
 def _kind(position: Position) -> str:
     match position.kind:
+        case "waiting" if position.put_off:
+            return "a" if position.put_off == "by_type" else "p"
         case "waiting":
             return "r" if position.retrying else "s"
         case "running":

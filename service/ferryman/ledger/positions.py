@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from msgspec import structs
+
 from ferryman.core.job import Position
 from ferryman.core.priority import DEFAULT_AGING_MS, score
 from ferryman.ledger.pool import Pools
@@ -15,7 +17,7 @@ from ferryman.ledger.statements import statement
 async def read_positions(pools: Pools, job_ids: Sequence[UUID]) -> list[Position]:
     """One answer an id, in order; `gone` for a final job and where there is no row. Raises LedgerError."""
     rows = await pools.hot.fetch(statement("positions"), list(job_ids))
-    known = {row["id"]: to_position(row) for row in rows}
+    known = {row["id"]: structs.replace(to_position(row), type=row["type"]) for row in rows}
     return [known.get(job_id) or gone(job_id) for job_id in job_ids]
 
 

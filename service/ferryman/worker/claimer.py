@@ -170,6 +170,7 @@ class Claimer:
                 ended=[claim for claim, _ in ended],
                 tokens=fresh_tokens(wanted),
                 lease_ms=self._book.lease_ms(queue),
+                types=self._types,
             )
             claimed = len(step.claimed)
         except DispatcherUnavailableError:
@@ -259,7 +260,9 @@ class Claimer:
         positions += self._releases.take_positions(BATCH)
         if self._releases.has_doubts and not self._is_ledger_away:
             try:
-                positions += await where_doubtful(self._jobs, self._releases, self._metrics, most=BATCH)
+                positions += await where_doubtful(
+                    self._jobs, self._releases, self._metrics, types=self._types, most=BATCH
+                )
             except LedgerError as error:
                 self._ledger_failed(error)
         if not positions:

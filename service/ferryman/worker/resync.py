@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import structs
@@ -12,16 +13,16 @@ from ferryman.telemetry import names
 from ferryman.telemetry.metrics import Metrics
 from ferryman.worker.releases import Releases
 
-# A job that is ready by the ledger and was refused all the same is of a type that this worker does not know,
-# or its row was locked just then. Somebody else may have it before it comes round again.
-PUT_OFF_MS: Final = 5_000
+# A job of a known type that is ready by the ledger and was refused all the same: its row was locked just
+# then, or its queue is paused, which Redis has not heard yet.
+PUT_OFF_MS: Final = 1_000
 
 
 async def where_doubtful(
-    jobs: JobStore, releases: Releases, metrics: Metrics, *, most: int
+    jobs: JobStore, releases: Releases, metrics: Metrics, *, types: Sequence[str], most: int
 ) -> list[Position]:
-    """Where the oldest ids in doubt belong, those that were refused put off. Raises LedgerError, nothing
-    lost.
+    """Where the oldest ids in doubt belong. Those that were refused are put off: for a while, or, when their
+    type is none of `types`, until a worker comes that knows it. Raises LedgerError, nothing lost.
     """
     refused, doubtful = releases.take_doubts(most)
     try:
@@ -31,11 +32,13 @@ async def where_doubtful(
         releases.doubt(doubtful)
         raise
     metrics.count(names.RESYNCED_TOTAL, len(positions))
-    put_off = set(refused)
-    return [_put_off(position) if position.id in put_off else position for position in positions]
+    were_refused = set(refused)
+    return [_put_off(position, types) if position.id in were_refused else position for position in positions]
 
 
-def _put_off(position: Position) -> Position:
+def _put_off(position: Position, types: Sequence[str]) -> Position:
     if position.kind != "waiting" or position.due_in_ms > PUT_OFF_MS:
         return position
-    return structs.replace(position, due_in_ms=PUT_OFF_MS)
+    if position.type not in types:
+        return structs.replace(position, put_off="by_type")
+    return structs.replace(position, put_off="for_a_while", due_in_ms=PUT_OFF_MS)

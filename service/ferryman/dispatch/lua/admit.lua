@@ -8,7 +8,10 @@ if rules.cold then
   return -1
 end
 local second = floor(clock() / 1000)
-local taken = (call('HGET', COUNT, 'ready:') or 0) + call('ZCARD', DUE)
+local taken = 0
+for _, waiting in ipairs(call('HMGET', COUNT, 'ready:', 'scheduled:', 'retrying:')) do
+  taken = taken + (waiting or 0)
+end
 local places = call('HGETALL', RESV)
 for i = 1, #places, 2 do
   if tonumber(places[i]) <= second then

@@ -19,7 +19,7 @@ for i, id in ipairs(ids) do
     if sub(entries[i], 1, 16) == tokens[i] then
       call('ZADD', LEASE, ends_ms, id)
     end
-  elseif not call('ZSCORE', DUE, id) and not call('ZSCORE', ready_key(tenant), id) then
+  elseif call('HEXISTS', JOB, id) == 0 and not call('ZSCORE', ready_key(tenant), id) then
     add_lease(id, tenant, tokens[i], ends_ms)
   end
 end

@@ -2,7 +2,7 @@
 --
 -- KEYS[1] prefix
 -- ARGV[1] generation
--- ARGV[2] tenant whose ready ids are looked at, '' for those that are due
+-- ARGV[2] tenant whose ready ids are looked at, '' for those that are due or aside
 -- ARGV[3] cursor, 0 at first
 -- returns the cursor to go on with, 0 at the end; -1 when this rebuild is over because another one has begun
 --
@@ -13,7 +13,12 @@ if call('SISMEMBER', SEEN, ARGV[1]) == 0 then
 end
 call('PEXPIRE', SEEN, REBUILD_IDLE_MS)
 local tenant = ARGV[2]
-local scan = call('ZSCAN', tenant == '' and DUE or ready_key(tenant), ARGV[3], 'COUNT', 100)
+local scan
+if tenant == '' then
+  scan = call('HSCAN', JOB, ARGV[3], 'COUNT', 100)
+else
+  scan = call('ZSCAN', ready_key(tenant), ARGV[3], 'COUNT', 100)
+end
 for i = 1, #scan[2], 2 do
   local id = scan[2][i]
   if call('SISMEMBER', SEEN, id) == 0 then

@@ -9,5 +9,5 @@ for _, field in ipairs(call('HKEYS', COUNT)) do
     call('UNLINK', ready_key(tenant))
   end
 end
-call('UNLINK', RING, VT, DUE, JOB, LEASE, OWN, INFL, COUNT, WAKE, RESV, CANCEL, META, SEEN, LIM, RL, TENANTS)
+call('UNLINK', RING, VT, DUE, JOB, LEASE, OWN, INFL, COUNT, WAKE, RESV, CANCEL, META, SEEN, LIM, RL, TENANTS, ASIDE)
 return 1

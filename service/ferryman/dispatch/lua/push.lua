@@ -6,8 +6,9 @@
 -- ARGV[3] ids, each at most once
 -- ARGV[4] tokens of the running ones among them, in their order
 -- ARGV[5] msgpack array, five values an id: kind, tenant, score, due_in_ms, lease_ms
---   kind: 's' waiting for its first attempt, 'r' waiting for another one, 'l' running, 'g' gone; a gone id's tenant
---   may be '', then it is only looked for where it is found without
+--   kind: 's' waiting for its first attempt, 'r' waiting for another one, 'p' ready, but its claim was refused,
+--   'a' ready, but only for a worker that knows its type, which then stands in place of lease_ms, 'l' running,
+--   'g' gone; a gone id's tenant may be '', then it is only looked for where it is found without
 -- returns 1; 0 when this rebuild is over because another one has begun
 --
 -- At most 100 ids a call. The ledger's word wins: a waiting id loses its lease. Only a page of a rebuild, which was
@@ -24,11 +25,12 @@ if is_page and call('SISMEMBER', SEEN, generation) == 0 then
 end
 
 local now = clock()
-local owners, due, seen = {}, {}, {}
+local owners, waits, seen = {}, {}, {}
+local is_any_aside = false
 
 local function look()
   owners = call('HMGET', OWN, unpack(ids))
-  due = call('ZMSCORE', DUE, unpack(ids))
+  waits = call('HMGET', JOB, unpack(ids))
   if is_page then
     seen = call('SMISMEMBER', SEEN, unpack(ids))
     call('PEXPIRE', SEEN, REBUILD_IDLE_MS)
@@ -38,8 +40,12 @@ local function look()
   end
 end
 
-local function place_waiting(id, flag, tenant, score, due_in_ms)
-  if due_in_ms > 0 then
+local function place_waiting(id, flag, tenant, score, due_in_ms, kind)
+  if flag == 'a' then
+    remove_ready(id, tenant)
+    set_aside(id, tenant, score, kind)
+    is_any_aside = true
+  elseif due_in_ms > 0 then
     remove_ready(id, tenant)
     add_due(id, tenant, score, flag, now + due_in_ms)
   else
@@ -59,17 +65,20 @@ local function place_running(id, owner, token, tenant, lease_ms)
   end
 end
 
-local function place(id, owner, was_due, token, kind, tenant, score, due_in_ms, lease_ms)
-  if was_due then
+local function place(id, owner, waited, token, kind, tenant, score, due_in_ms, lease_ms)
+  if waited then
     remove_due(id)
   end
   if owner and kind ~= 'l' then
     remove_lease(id)
+    if kind == 'p' or kind == 'a' then
+      refund(owner)
+    end
   end
   if kind == 'l' then
     place_running(id, owner, token, tenant, lease_ms)
   elseif kind ~= 'g' then
-    place_waiting(id, kind, tenant, score, due_in_ms)
+    place_waiting(id, kind, tenant, score, due_in_ms, lease_ms)
   elseif tenant ~= '' then
     remove_ready(id, tenant)
   end
@@ -82,7 +91,7 @@ local function place_all()
     local is_running = fields[at] == 'l'
     running = running + (is_running and 1 or 0)
     if not is_page or (seen[i] == 0 and (is_running or not owners[i])) then
-      place(id, owners[i], due[i], tokens[running], unpack(fields, at, at + 4))
+      place(id, owners[i], waits[i], tokens[running], unpack(fields, at, at + 4))
     end
   end
 end
@@ -115,10 +124,11 @@ if ARGV[2] ~= '0' then
   give_back(tonumber(ARGV[2]))
 end
 
--- A new first date wakes a worker too, if it comes before the workers would look by themselves.
+-- A new first date wakes a worker too, if it comes before the workers would look by themselves; and so does an id
+-- that was set aside, for one that knows it.
 local first = next_event_ms()
 local sooner = first < before and first - now < SOON_MS
-if has_work() or (sooner and not rules.cold and not rules.paused) then
+if has_work() or ((sooner or is_any_aside) and not rules.cold and not rules.paused) then
   wake()
 end
 return 1

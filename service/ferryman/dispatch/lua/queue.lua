@@ -11,11 +11,14 @@
 --   :tenants     hash   tenant -> msgpack {largest number of running jobs, starts a second, burst, weight}, where
 --                       the queue has a word on that tenant alone
 --   :due         zset   ids that wait for their time, by Redis time in milliseconds
---   :job         hash   id of :due -> flag (s scheduled, r retrying), score, "|", tenant
+--   :aside       zset   type, "|", id of those that wait for a worker that knows their type; all scores are 0
+--   :job         hash   id of :due or :aside -> flag, score, "|", tenant. Flags: s scheduled; r retrying; p ready, but
+--                       its claim was refused; a ready, but aside, then with type and "|" before the tenant
 --   :lease       zset   running ids by the end of their lease, Redis time in milliseconds
 --   :own         hash   id of :lease -> token, milliseconds charged at the claim, ":", tenant
 --   :infl        hash   tenant -> running ids, none at 0
---   :count       hash   "ready:", "scheduled:", "retrying:" + tenant -> waiting ids, none at 0; totals under ""
+--   :count       hash   "ready:", "scheduled:", "retrying:" + tenant -> waiting ids, none at 0; totals under "";
+--                       with p and a, who are due for themselves, counted as ready
 --   :wake        zset   at most one member: there is work
 --   :resv        hash   second of expiry -> reserved places
 --   :cancel      set    running ids that are asked to stop
@@ -23,13 +26,14 @@
 --                       tenant_max, rate, burst, weight; named: how many :tenants has
 --   :seen        set    while a rebuild runs: its generation, and the ids that were named since it began
 --
--- An id is in one place only: ready, due or leased. Every script keeps that, and the counts, by itself.
+-- An id is in one place only: ready, due, aside or leased. Every script keeps that, and the counts, by itself.
 
 local prefix = KEYS[1]
 local RING, VT, DUE, JOB = prefix .. ':ring', prefix .. ':vt', prefix .. ':due', prefix .. ':job'
 local LEASE, OWN, INFL = prefix .. ':lease', prefix .. ':own', prefix .. ':infl'
 local COUNT, WAKE, RESV = prefix .. ':count', prefix .. ':wake', prefix .. ':resv'
 local CANCEL, META, SEEN = prefix .. ':cancel', prefix .. ':meta', prefix .. ':seen'
+local ASIDE = prefix .. ':aside'
 local LIM, RL, TENANTS = prefix .. ':lim', prefix .. ':rl', prefix .. ':tenants'
 
 local call = redis.call
@@ -234,12 +238,17 @@ local function remove_ready(id, tenant)
   return false
 end
 
-local WAITS = { s = 'scheduled', r = 'retrying' }
+local WAITS = { s = 'scheduled', r = 'retrying', p = 'ready', a = 'ready' }
 
--- flag, score (a string), tenant of an entry in :job.
+-- flag, score (a string), tenant of an entry in :job; of one that is aside its type, too.
 local function parse_due(entry)
-  local bar = string.find(entry, '|', 2, true)
-  return sub(entry, 1, 1), sub(entry, 2, bar - 1), sub(entry, bar + 1)
+  local flag, bar = sub(entry, 1, 1), string.find(entry, '|', 2, true)
+  local score, tenant, kind = sub(entry, 2, bar - 1), sub(entry, bar + 1), nil
+  if flag == 'a' then
+    bar = string.find(tenant, '|', 1, true)
+    kind, tenant = sub(tenant, 1, bar - 1), sub(tenant, bar + 1)
+  end
+  return flag, score, tenant, kind
 end
 
 local function add_due(id, tenant, score, flag, at_ms)
@@ -248,12 +257,22 @@ local function add_due(id, tenant, score, flag, at_ms)
   count(WAITS[flag], tenant, 1)
 end
 
+local function set_aside(id, tenant, score, kind)
+  call('ZADD', ASIDE, 0, kind .. '|' .. id)
+  call('HSET', JOB, id, string.format('a%.17g', score) .. '|' .. kind .. '|' .. tenant)
+  count('ready', tenant, 1)
+end
+
+-- An id that is due or aside goes from there.
 local function remove_due(id)
   local entry = call('HGET', JOB, id)
   call('ZREM', DUE, id)
   if entry then
     call('HDEL', JOB, id)
-    local flag, _, tenant = parse_due(entry)
+    local flag, _, tenant, kind = parse_due(entry)
+    if kind then
+      call('ZREM', ASIDE, kind .. '|' .. id)
+    end
     count(WAITS[flag], tenant, -1)
   end
 end
@@ -287,9 +306,23 @@ local function remove_lease(id)
   end
 end
 
--- Ids whose time has come become ready, a bounded number of them.
-local function promote(now)
-  local ids = call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, PROMOTED_AT_ONCE)
+-- Give or take worker time that was charged too much or too little.
+local function correct(tenant, owed_ms)
+  local time = max(virtual_time(tenant), least())
+  call('ZADD', VT, time + owed_ms / allowed_to(tenant).weight, tenant)
+end
+
+-- A claim that was refused started nothing: its tenant gets back what it was charged.
+local function refund(owner)
+  local _, charged, tenant = parse_own(owner)
+  correct(tenant, -charged)
+  local rate = allowed_to(tenant).rate
+  if rate > 0 and call('ZSCORE', RL, tenant) then
+    call('ZINCRBY', RL, -1000 / rate, tenant)
+  end
+end
+
+local function make_ready(ids)
   for _, id in ipairs(ids) do
     local entry = call('HGET', JOB, id)
     remove_due(id)
@@ -298,6 +331,11 @@ local function promote(now)
       add_ready(id, tenant, score)
     end
   end
+end
+
+-- Ids whose time has come become ready, a bounded number of them.
+local function promote(now)
+  make_ready(call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, PROMOTED_AT_ONCE))
 end
 
 -- Tenants whose rate lets them go on, a bounded number of them.

@@ -3,7 +3,7 @@
 -- KEYS[1] prefix
 -- ARGV[1] lease in milliseconds
 -- ARGV[2] ids that ended, ARGV[3] their tokens, ARGV[4] msgpack array of their run times in milliseconds
--- ARGV[5] tokens, one for each id that is wanted
+-- ARGV[5] tokens, one for each id that is wanted, ARGV[6] msgpack array of the types that the worker knows
 -- returns {more, due_in_ms, paused, cold, ids}: more, paused and cold are 0 or 1; due_in_ms is -1 when no id
 --   falls due later and no tenant waits for its rate; ids are those claimed, end to end, in the order of the tokens
 --
@@ -12,12 +12,6 @@
 
 local LATEST_SHARE = 0.05 -- of one run in the typical run time
 local DAY_MS = 86400000
-
--- Give or take worker time that was charged too much or too little.
-local function correct(tenant, owed_ms)
-  local time = max(virtual_time(tenant), least())
-  call('ZADD', VT, time + owed_ms / allowed_to(tenant).weight, tenant)
-end
 
 local function release(ids, tokens, runs)
   local entries = call('HMGET', OWN, unpack(ids))
@@ -125,6 +119,22 @@ local function claim(tokens, ends_ms)
   return table.concat(claimed)
 end
 
+-- Ids that were set aside become ready when a worker that knows their type wants some: no more than it wants, for
+-- another worker may be before it at the next.
+local function welcome(types, wanted)
+  for _, kind in ipairs(types) do
+    local members = call('ZRANGE', ASIDE, '[' .. kind .. '|', '(' .. kind .. '}', 'BYLEX', 'LIMIT', 0, wanted)
+    for i, member in ipairs(members) do
+      members[i] = sub(member, #kind + 2)
+    end
+    make_ready(members)
+    wanted = wanted - #members
+    if wanted <= 0 then
+      return
+    end
+  end
+end
+
 local function due_in(exact)
   local at_ms = next_event_ms()
   return at_ms < math.huge and min(DAY_MS, max(0, math.ceil(at_ms - exact))) or -1
@@ -136,6 +146,9 @@ if #ARGV[2] > 0 then
 end
 promote(now)
 promote_limited()
+if #ARGV[5] > 0 and call('EXISTS', ASIDE) == 1 then
+  welcome(cmsgpack.unpack(ARGV[6]), #ARGV[5] / 16)
+end
 enroll_touched()
 local claimed = ''
 if not rules.cold and not rules.paused then

@@ -1,7 +1,7 @@
 -- Where each of these jobs belongs in the dispatcher. $1 ids. One row for each id that has a job.
 WITH wanted AS MATERIALIZED (SELECT id FROM unnest($1::uuid[]) AS w(id))
 SELECT
-    j.id, j.queue_name, j.tenant_id, j.status, j.attempt, j.priority, j.claim_token,
+    j.id, j.queue_name, j.tenant_id, j.type, j.status, j.attempt, j.priority, j.claim_token,
     floor(extract(epoch FROM j.ready_since) * 1000)::bigint AS ready_ms,
     greatest(0, ceil(extract(epoch FROM j.run_at - now()) * 1000))::bigint AS due_in_ms,
     greatest(0, ceil(extract(epoch FROM j.lease_until - now()) * 1000))::bigint AS lease_ms,
