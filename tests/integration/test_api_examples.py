@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from ferryman.api.openapi import describe
+from ferryman.api.openapi import describe, roles_of
 from ferryman.api.routes import ROUTES
 from ferryman.api.routing import Route
 from ferryman.core.failures import ErrorClass, Failure
-from ferryman.core.job import Settlement
+from ferryman.core.job import Beat, Settlement
 from ferryman.core.verdict import DeadLetter
-from tests.support.api import Api, Reply, on_fresh_stores, token
+from tests.support.api import SERVICE, Api, Reply, on_fresh_stores, token
 from tests.support.servers import Database
 
 EVERYTHING = token("user", "admin", "platform")
@@ -49,8 +49,26 @@ async def dead_letter(api: Api) -> tuple[str, str]:
     return job_id, next(one["deadLetterId"] for one in letters if one["originalJobId"] == job_id)
 
 
+async def silent_worker(api: Api) -> str:
+    """A worker that was heard of once, and then not again."""
+    beat = Beat(
+        worker_id="w-1",
+        pod="pod-1",
+        queues=["default"],
+        types=["chat"],
+        slots=2,
+        busy=0,
+        state="running",
+        held=[],
+    )
+    await api.ledger.attempts.beat(beat)
+    return beat.worker_id
+
+
 async def path_of(api: Api, route: Route) -> str:
     """The route's path with names of things that are there, fit for the call."""
+    if "{workerId}" in route.path:
+        return route.path.format(workerId=await silent_worker(api))
     if "{name}" in route.path:
         if route.name != "deleteQueue":
             return route.path.format(name="default")
@@ -81,7 +99,8 @@ async def test_every_example_works_and_answers_as_described(api: Api, route: Rou
         path = await path_of(api, route)
         query = f"?{example.query}" if example is not None and example.query else ""
         body = None if example is None else example.body
-        reply = await api.call(route.method, path + query, body, bearer=EVERYTHING)
+        bearer = SERVICE if roles_of(route.call) == ["service"] else EVERYTHING
+        reply = await api.call(route.method, path + query, body, bearer=bearer)
         expected = example.status if example is not None else min(route.answers)
         assert reply.status == expected, reply.text
         assert_as_described(route, reply)
@@ -89,7 +108,7 @@ async def test_every_example_works_and_answers_as_described(api: Api, route: Rou
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 async def test_refusals_answer_as_described(api: Api, route: Route) -> None:
-    path = route.path.format(jobId=uuid4(), deadLetterId=uuid4(), name="default")
+    path = route.path.format(jobId=uuid4(), deadLetterId=uuid4(), name="default", workerId="w-1")
     assert_as_described(route, await api.call(route.method, path, bearer="forged"))
     assert_as_described(route, await api.call(route.method, path, bearer=token("nothing")))
     assert_as_described(route, await api.call(route.method, path + "?bogus=1", bearer=EVERYTHING))

@@ -34,6 +34,9 @@ TABLE = {
     Call.FIGURES_READ: ("", "uvas", "ps"),
     Call.QUEUE_READ: ("", "", "uvaps"),
     Call.QUEUE_CHANGE: ("", "", "ps"),
+    Call.WORKER_READ: ("", "", "vaps"),
+    Call.WORKER_DRAIN: ("", "", "ps"),
+    Call.WORKER_DISMISS: ("", "", "s"),
     Call.ME_READ: ("", "", "uvaps"),
 }
 LETTERS = {"u": Role.USER, "v": Role.VIEWER, "a": Role.ADMIN, "p": Role.PLATFORM, "s": Role.SERVICE}

@@ -296,3 +296,23 @@ def test_token_is_for_the_api_of_this_secret(api: FakeApi, capsys: pytest.Captur
     claims = jwt.decode(capsys.readouterr().out.strip(), SECRET, algorithms=["HS256"])
     assert (claims["tenant_id"], claims["user_id"], claims["roles"]) == ("globex", 7, ["admin"])
     assert claims["exp"] - claims["iat"] == 60
+
+
+def test_workers_are_listed_and_drain(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    worker = {
+        "workerId": "w 1", "pod": "pod-1", "queues": ["default", "emails"], "types": ["chat"], "slots": 4,
+        "busy": 1, "state": "running", "drainRequested": True, "startedAt": "2026-01-31T08:00:00.123Z",
+        "lastHeartbeatAt": "2026-01-31T08:00:02.123Z",
+    }  # fmt: skip
+    api.plan = [(200, {"workers": [worker]}), (202, worker), (202, worker | {"drainRequested": False})]
+    assert main(["workers", "list"]) == 0
+    assert main(["workers", "drain", "w 1"]) == 0
+    assert main(["workers", "undrain", "w 1"]) == 0
+    listed, *said = capsys.readouterr().out.splitlines()[1:]
+    assert "asked to drain" in listed
+    assert "default, emails" in listed
+    assert said == ["w 1  drains", "w 1  claims jobs again"]
+    assert [(one.method, one.path) for one in api.asked[1:]] == [
+        ("POST", "/api/workers/w%201/drain"),
+        ("DELETE", "/api/workers/w%201/drain"),
+    ]

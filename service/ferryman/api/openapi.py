@@ -30,6 +30,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "figures": "Counts, rates and what waits",
     "dead letters": "Jobs that failed for good",
     "queues": "Queues and their settings",
+    "workers": "Who runs jobs",
     "upkeep": "Retention and reconciliation",
     "identity": "Who asks, and what they may",
     "service": "For machines and readers, without a token",
@@ -64,6 +65,7 @@ _ALWAYS: Final = (
 _PATH_NAMES: Final[Mapping[str, Json]] = {
     "jobId": {"type": "string", "format": "uuid"},
     "deadLetterId": {"type": "string", "format": "uuid"},
+    "workerId": {"type": "string", "minLength": 1, "maxLength": 100},
     "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_.-]{0,62}$"},
 }
 _REF: Final = "#/components/schemas/{name}"

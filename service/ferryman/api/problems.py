@@ -57,6 +57,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "digest_unknown": (409, "The preview is unknown or spent"),
     "built_in": (409, "The queue always exists"),
     "queue_not_empty": (409, "The queue has unfinished jobs"),
+    "worker_alive": (409, "The worker still beats"),
     "body_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The body's media type is not taken"),
     "unsupported_encoding": (415, "The body's encoding is not taken"),
@@ -128,6 +129,7 @@ _SIMPLE: Final[dict[type[Exception], str]] = {
     lifecycle.KeyMismatchError: "idempotency_mismatch",
     lifecycle.KeyBusyError: "idempotency_in_flight",
     lifecycle.BuiltInQueueError: "built_in",
+    lifecycle.WorkerAliveError: "worker_alive",
     ports.UnknownQueueError: "unknown_queue",
     ports.QueueNotEmptyError: "queue_not_empty",
 }

@@ -18,6 +18,7 @@ from ferryman.lifecycle.replays import Replays
 from ferryman.lifecycle.submission import Submission
 from ferryman.lifecycle.upkeep import Upkeep
 from ferryman.lifecycle.waits import Waits
+from ferryman.lifecycle.workers import Workers
 from ferryman.ports import Clock, Dice, Dispatcher, Ledger
 from ferryman.telemetry.metrics import Metrics
 
@@ -50,6 +51,7 @@ class Services:
     queues: Queues
     figures: Figures
     waits: Waits
+    workers: Workers
 
     async def release(self) -> None:
         """Let held requests go, and hold none any more."""
@@ -80,4 +82,5 @@ def build_services(given: Dependencies) -> Services:
         queues=Queues(ledger, directory, link),
         figures=Figures(ledger, link, clock),
         waits=Waits(ledger),
+        workers=Workers(ledger, link, given.metrics),
     )

@@ -13,7 +13,7 @@ from ferryman.core.job import DeadLetterRecord, Inserted, Job
 from ferryman.core.queues import PerTenant, Retention, RetrySettings, TenantSettings, TypeSettings
 from ferryman.core.status import JobStatus
 from ferryman.lifecycle.figures import QueueStatus
-from ferryman.ports import QueueRecord, RetentionResult
+from ferryman.ports import QueueRecord, RetentionResult, WorkerRecord, WorkerState
 
 MAX_LISTED_BYTES: Final = 4_096
 _NULL: Final = Raw(b"null")
@@ -310,6 +310,25 @@ class QueuesView(_Shape):
     queues: list[QueueView]
 
 
+class WorkerView(_Shape):
+    """A worker as its last beat left it; `lost` once it has been silent for six seconds."""
+
+    worker_id: str
+    pod: str
+    queues: list[str]
+    types: list[str]
+    slots: int
+    busy: int
+    state: WorkerState
+    drain_requested: bool
+    started_at: Time
+    last_heartbeat_at: Time
+
+
+class WorkerListView(_Shape):
+    workers: list[WorkerView]
+
+
 class RetentionView(_Shape):
     """How many rows went, or would go."""
 
@@ -485,6 +504,22 @@ def queue_view(record: QueueRecord) -> QueueView:
         "dead_letter_queue": _dead_letter_queue(record),
     }
     return QueueView(queue=record.name, **settings)
+
+
+def worker_view(worker: WorkerRecord) -> WorkerView:
+    """A worker in answers."""
+    return WorkerView(
+        worker_id=worker.id,
+        pod=worker.pod,
+        queues=worker.queues,
+        types=worker.types,
+        slots=worker.slots,
+        busy=worker.busy,
+        state=worker.state,
+        drain_requested=worker.drain_requested,
+        started_at=time(worker.started_at),
+        last_heartbeat_at=time(worker.beat_at),
+    )
 
 
 def retention_view(result: RetentionResult, *, dry_run: bool) -> RetentionView:

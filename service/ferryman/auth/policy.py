@@ -32,6 +32,9 @@ class Call(StrEnum):
     FIGURES_READ = "figures.read"
     QUEUE_READ = "queue.read"
     QUEUE_CHANGE = "queue.change"
+    WORKER_READ = "worker.read"
+    WORKER_DRAIN = "worker.drain"
+    WORKER_DISMISS = "worker.dismiss"
     ME_READ = "me.read"
 
 
@@ -85,6 +88,9 @@ RIGHTS: Final[dict[tuple[Call, Ownership], tuple[Role, ...]]] = {
     (Call.FIGURES_READ, _ALL): (_P, _S),
     (Call.QUEUE_READ, _ALL): (_U, _V, _A, _P, _S),
     (Call.QUEUE_CHANGE, _ALL): (_P, _S),
+    (Call.WORKER_READ, _ALL): (_V, _A, _P, _S),
+    (Call.WORKER_DRAIN, _ALL): (_P, _S),
+    (Call.WORKER_DISMISS, _ALL): (_S,),
     (Call.ME_READ, _ALL): (_U, _V, _A, _P, _S),
 }
 

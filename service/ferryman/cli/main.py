@@ -16,6 +16,7 @@ from ferryman.cli import (
     queues,
     tokens,
     upkeep,
+    workers,
 )
 from ferryman.cli.parser import Parser, top_parser
 from ferryman.cli.terminal import put
@@ -52,7 +53,7 @@ def build_parser() -> Parser:
     """The whole command line. Fast: `ferryman --help` loads no library."""
     parser = top_parser()
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for group in (demo, dev, processes, doctor, jobs, queues, dead_letters, upkeep, tokens):
+    for group in (demo, dev, processes, doctor, jobs, queues, workers, dead_letters, upkeep, tokens):
         group.register(commands)
     return parser
 

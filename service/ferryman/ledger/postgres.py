@@ -21,6 +21,7 @@ from ferryman.ledger.reports import LedgerReports
 from ferryman.ledger.retention import LedgerRetention
 from ferryman.ledger.submissions import Submissions
 from ferryman.ledger.upkeep import LedgerUpkeep
+from ferryman.ledger.workers import Workers
 from ferryman.ports import (
     AttemptStore,
     DeadLetterStore,
@@ -30,6 +31,7 @@ from ferryman.ports import (
     Reports,
     RetentionStore,
     Upkeep,
+    WorkerStore,
 )
 from ferryman.telemetry import names
 from ferryman.telemetry.metrics import Metrics
@@ -58,6 +60,7 @@ class PostgresLedger:
         self.reports: Reports = LedgerReports(pools)
         self.retention: RetentionStore = LedgerRetention(pools)
         self.keys: KeyStore = IdempotencyKeys(pools)
+        self.workers: WorkerStore = Workers(pools)
 
     async def ping(self) -> Mapping[str, object]:
         """As `Ledger.ping`: `server`, `schemaReady`, and the migrations that are missing."""

@@ -15,6 +15,7 @@ from ferryman.ledger.settling import Ending, Settler
 from ferryman.ledger.statements import statement
 
 ACTOR_ID: Final = "maintainer"
+_TAKEN_MS: Final = 2_000
 _FIRST_ID: Final = UUID(int=0)
 _NO_POLICY: Final = RetryPolicy()  # what becomes of a lost attempt asks for none
 
@@ -71,6 +72,15 @@ class LedgerUpkeep:
         rows = await self._pools.hot.fetch(statement("recently_ready"), queue, within_ms, limit)
         return [to_position(row) for row in rows]
 
+    async def take_arrivals(self, *, limit: int) -> list[Position]:
+        """As `Upkeep.take_arrivals`."""
+        rows = await self._pools.hot.fetch(statement("take_arrivals"), limit, _TAKEN_MS)
+        return await read_positions(self._pools, [row["job_id"] for row in rows]) if rows else []
+
+    async def drop_arrivals(self, job_ids: Sequence[UUID]) -> None:
+        """As `Upkeep.drop_arrivals`."""
+        await self._pools.hot.fetch(statement("drop_arrivals"), list(job_ids))
+
     async def make_partitions(self) -> None:
         """As `Upkeep.make_partitions`."""
         await self._pools.hot.fetch(statement("make_partitions"))
@@ -79,10 +89,11 @@ class LedgerUpkeep:
         """End lost attempts by the core's rule. Whoever is heard of in between keeps its lease: `seen`."""
         if not rows:
             return []
-        return await self._settler.settle(ACTOR_ID, [_lost(row) for row in rows])
+        return await self._settler.settle(ACTOR_ID, [lost_ending(row) for row in rows])
 
 
-def _lost(row: Any) -> Ending:
+def lost_ending(row: Any) -> Ending:
+    """What becomes of an attempt that a statement judged lost: the core's rule."""
     outcome = Lost(row["isolated"], row["crashes"], row["cancel_requested"])
     settlement = Settlement(
         id=row["id"],

@@ -34,6 +34,10 @@ class BuiltInQueueError(LifecycleError):
     """One of the three queues that always exist."""
 
 
+class WorkerAliveError(LifecycleError):
+    """The worker that should be gone still beats."""
+
+
 class KeyMismatchError(LifecycleError):
     """The idempotency key belongs to another request."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ferryman.api.routes import dead_letters, figures, jobs, me, queues, upkeep
+from ferryman.api.routes import dead_letters, figures, jobs, me, queues, upkeep, workers
 from ferryman.api.routing import Route
 from ferryman.api.views import ForeignTwinView, PreviewView, QueueStatusView
 
@@ -16,6 +16,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *jobs.ROUTES,
     *dead_letters.ROUTES,
     *queues.ROUTES,
+    *workers.ROUTES,
     *me.ROUTES,
 )
 
