@@ -131,13 +131,15 @@ async def _read(answer: ClientResponse) -> Reply:
 
 
 @asynccontextmanager
-async def running(ledger: Ledger, dispatcher: Dispatcher, *, limits: Limits = LIMITS) -> AsyncIterator[Api]:
-    """The API on these stores."""
+async def running(
+    ledger: Ledger, dispatcher: Dispatcher, *, limits: Limits = LIMITS, verifier: TokenVerifier | None = None
+) -> AsyncIterator[Api]:
+    """The API on these stores; it takes tokens of SECRET unless it is given another verifier."""
     metrics = Metrics()
     given = Dependencies(
         ledger=ledger,
         dispatcher=dispatcher,
-        verifier=TokenVerifier(hs256_key(SECRET), SystemClock()),
+        verifier=verifier or TokenVerifier(hs256_key(SECRET), SystemClock()),
         metrics=metrics,
         clock=SystemClock(),
         dice=random.random,
