@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ferryman.auth.principal import Role
@@ -216,6 +216,7 @@ anything = (
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["tenant_id", "user_id", "roles", "exp", "nbf", "iat", "aud", "sub"]), anything
