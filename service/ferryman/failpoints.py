@@ -30,6 +30,7 @@ NAMES: Final = frozenset(
         "maintainer.after_expire",
         "maintainer.in_rebuild",
         "maintainer.after_sweep",
+        "maintainer.after_take",
     }
 )
 

@@ -248,6 +248,14 @@ class Upkeep(Protocol):
     async def recently_ready(self, queue: str, *, within_ms: int, limit: int) -> list[Position]:
         """Waiting jobs that became ready within the last `within_ms`: what a sweep compares."""
 
+    async def take_arrivals(self, *, limit: int) -> list[Position]:
+        """Where jobs belong that `ferryman.enqueue` stored in other applications' transactions. What is
+        taken and not dropped is answered again after some seconds.
+        """
+
+    async def drop_arrivals(self, job_ids: Sequence[UUID]) -> None:
+        """These have been pushed."""
+
     async def make_partitions(self) -> None:
         """Make the audit's day partitions for the week ahead."""
 
@@ -302,6 +310,21 @@ class LedgerFigures(Struct, frozen=True, kw_only=True):
     service_ms: int
 
 
+class Crew(Struct, frozen=True, kw_only=True):
+    """The live workers of a queue, as they last said, at the ledger's `now`. `knowing` know one certain type;
+    `claiming` of these take jobs, that is do not drain, and have `free` slots. `types`: what any of them
+    knows, a hundred at most.
+    """
+
+    now: datetime
+    workers: int
+    slots: int
+    knowing: int
+    claiming: int
+    free: int
+    types: list[str]
+
+
 class StatsQuery(Struct, frozen=True, kw_only=True):
     start: datetime
     end: datetime
@@ -318,6 +341,9 @@ class Reports(Protocol):
 
     async def counts(self, queue: str, *, tenant_id: str | None) -> QueueFigures:
         """Waiting and running counted in the ledger."""
+
+    async def crew(self, queue: str, job_type: str) -> Crew:
+        """The live workers of a queue, and what they can do for jobs of this type."""
 
     async def stats(self, scope: Scope, query: StatsQuery) -> Mapping[str, object]:
         """`GET /api/jobs/stats` in the shape REST shows (contract, section 10)."""
@@ -541,6 +567,26 @@ class Step(Struct, frozen=True, kw_only=True):
     cold: bool
 
 
+class Place(Struct, frozen=True, kw_only=True):
+    """Where a waiting job stands in the dispatcher, with counts of its own tenant and, apart, of all.
+
+    `where`: ready; due later; put off, for its claim was refused; aside, until a worker comes that knows its
+    type; claimed just now; or nowhere, until a sweep finds it. `ahead`: ready jobs of the tenant that go
+    before it; `tenants_ahead`: tenants whose turn comes before its own, None while its tenant may start
+    nothing; `next_start_in_ms`: when a tenant that has spent its rate may go on.
+    """
+
+    where: Literal["ready", "due", "put_off", "aside", "claimed", "nowhere"]
+    ahead: int | None
+    comes_in_ms: int | None
+    ready: int
+    running: int
+    running_of_all: int
+    tenants_ahead: int | None
+    tenants: int
+    next_start_in_ms: int | None
+
+
 class Dispatcher(Protocol):
     """Redis: order, leases, wake-ups. Everything in it may be lost. All calls raise
     DispatcherUnavailableError, and all may be repeated.
@@ -603,6 +649,9 @@ class Dispatcher(Protocol):
 
     async def figures(self, queue: str, *, tenant_id: str | None) -> QueueFigures | None:
         """Counts, a tenant's or all; None when Redis knows nothing of the queue."""
+
+    async def place_of(self, queue: str, tenant_id: str, job_id: UUID) -> Place | None:
+        """Where a job stands; None when Redis knows nothing of the queue."""
 
     async def is_cold(self, queue: str) -> bool:
         """Whether Redis has lost the queue and a rebuild is due."""

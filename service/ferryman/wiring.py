@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ferryman.auth.keys import KeySource
     from ferryman.core.job import Actor
     from ferryman.core.queues import QueueSettings
+    from ferryman.ledger.grants import Grant
     from ferryman.ledger.inspection import Inspection
     from ferryman.ledger.migrate import SchemaState
     from ferryman.ports import Dispatcher, Ledger, QueueRecord
@@ -107,6 +108,27 @@ async def check_ledger(owner_url: str) -> SchemaState:
     return await check(owner_url)
 
 
+async def add_grant(owner_url: str, db_role: str, tenant_id: str) -> None:
+    """Let a database role call `ferryman.enqueue` for one tenant. Raises LedgerError."""
+    from ferryman.ledger import grants
+
+    await grants.add_grant(owner_url, db_role, tenant_id)
+
+
+async def remove_grant(owner_url: str, db_role: str) -> None:
+    """Take that back. Raises LedgerError."""
+    from ferryman.ledger import grants
+
+    await grants.remove_grant(owner_url, db_role)
+
+
+async def list_grants(owner_url: str) -> list[Grant]:
+    """Every role that may. Raises LedgerError."""
+    from ferryman.ledger import grants
+
+    return await grants.list_grants(owner_url)
+
+
 async def inspect_ledger(url: str) -> Inspection:
     """One look at the database. Raises LedgerError."""
     from ferryman.ledger.inspection import inspect
@@ -145,6 +167,7 @@ async def serve_api(settings: ApiSettings, stop: asyncio.Event) -> None:
             ) as port,
             _beside(
                 partial(_maintain, "api", ledger, dispatcher, metrics),
+                partial(_receive, settings.stores, ledger, dispatcher, metrics),
                 partial(_provide_queues, ledger, settings.queues),
                 partial(_renew_keys, keys),
             ),
@@ -178,7 +201,10 @@ async def run_pipeline_worker(
             options,
             _outside(settings.stores, ledger, dispatcher, metrics),
             _arq_pool(settings.stores.redis_url),
-            [partial(_maintain, "worker", ledger, dispatcher, metrics)],
+            [
+                partial(_maintain, "worker", ledger, dispatcher, metrics),
+                partial(_receive, settings.stores, ledger, dispatcher, metrics),
+            ],
         )
     if report.zombies:
         # Their threads would hold up the end of the process for ever.
@@ -331,6 +357,24 @@ async def _maintain(
 
     holder = f"{kind}-{socket.gethostname()}-{uuid4().hex[:12]}"
     await Maintainer(holder, ledger, dispatcher, SystemClock(), metrics).run(stop)
+
+
+async def _receive(
+    stores: StoreSettings, ledger: Ledger, dispatcher: Dispatcher, metrics: Metrics, stop: asyncio.Event
+) -> None:
+    """Push what other applications submit as soon as they commit. Behind a pooler nothing is heard, and the
+    leading maintainer finds it within seconds.
+    """
+    from ferryman.ledger.listening import listen
+    from ferryman.maintainer.receiver import Receiver
+
+    if stores.is_pooled:
+        return
+    told = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(Receiver(ledger, dispatcher, metrics).run_when_told(told, stop))
+        await listen(stores.database_url, told.set, stop)
+        told.set()
 
 
 @asynccontextmanager

@@ -200,6 +200,20 @@ async def sweeper_dies(scene: Scene, point: str) -> None:
     await scene.reaches(job_id, "completed")
 
 
+async def receiver_dies(scene: Scene, point: str) -> None:
+    armed = await scene.api(point)
+    await scene.make_queue(armed)
+    await scene.ledger.execute(
+        "INSERT INTO ferryman.tenant_grants (db_role, tenant_id) VALUES (session_user, 'acme')"
+    )
+    job_id = await scene.ledger.fetchval("SELECT ferryman.enqueue('quick', queue => $1)::text", scene.queue)
+    scene.acknowledged.append(job_id)
+    await scene.dies(armed)
+    await scene.api()
+    scene.worker()
+    await scene.reaches(job_id, "completed")
+
+
 SCENARIOS: dict[str, Scenario] = {
     "submit.before_insert": submission_dies,
     "submit.after_insert": submission_dies,
@@ -219,6 +233,7 @@ SCENARIOS: dict[str, Scenario] = {
     "maintainer.after_expire": expirer_dies,
     "maintainer.in_rebuild": rebuilder_dies,
     "maintainer.after_sweep": sweeper_dies,
+    "maintainer.after_take": receiver_dies,
 }
 
 

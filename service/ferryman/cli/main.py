@@ -11,6 +11,7 @@ from ferryman.cli import (
     demo,
     dev,
     doctor,
+    grants,
     jobs,
     processes,
     queues,
@@ -53,7 +54,7 @@ def build_parser() -> Parser:
     """The whole command line. Fast: `ferryman --help` loads no library."""
     parser = top_parser()
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for group in (demo, dev, processes, doctor, jobs, queues, workers, dead_letters, upkeep, tokens):
+    for group in (demo, dev, processes, doctor, jobs, queues, workers, dead_letters, upkeep, grants, tokens):
         group.register(commands)
     return parser
 

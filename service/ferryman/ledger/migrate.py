@@ -19,6 +19,7 @@ import asyncpg
 from msgspec import Struct
 
 from ferryman.ledger.failures import sqlstate, translated
+from ferryman.ledger.statements import quoted
 from ferryman.ports import LedgerError, LedgerUnavailableError
 
 Phase = Literal["before", "after", "all"]
@@ -163,7 +164,7 @@ async def migrate(
                 await _apply(connection, migration.sql, migration)
                 done.append(migration.key)
         if service_login is not None and await _has_service_role(connection):
-            await _apply(connection, f"GRANT ferryman_service TO {_quoted(service_login)}")
+            await _apply(connection, f"GRANT ferryman_service TO {quoted(service_login)}")
         return done
 
 
@@ -265,10 +266,6 @@ async def _has_service_role(connection: Any) -> bool:
         "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ferryman_service')"
     )
     return found
-
-
-def _quoted(role: str) -> str:
-    return '"' + role.replace('"', '""') + '"'
 
 
 __all__ = [

@@ -21,3 +21,8 @@ def statement(name: str) -> str:
 def names() -> list[str]:
     """Every statement there is, sorted."""
     return sorted(entry.name[:-4] for entry in _FOLDER.iterdir() if entry.name.endswith(".sql"))
+
+
+def quoted(name: str) -> str:
+    """A role's name as it stands in a statement that takes no parameters."""
+    return '"' + name.replace('"', '""') + '"'

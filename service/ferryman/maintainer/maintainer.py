@@ -9,6 +9,7 @@ from typing import Final
 
 from ferryman.maintainer.periodic import Periodic
 from ferryman.maintainer.reaper import Reaper
+from ferryman.maintainer.receiver import Receiver
 from ferryman.maintainer.steadiness import Steadiness
 from ferryman.maintainer.sweeper import Rebuilder, Sweeper
 from ferryman.maintainer.timekeeping import Expirer, Partitioner, Promoter
@@ -37,6 +38,7 @@ class Maintainer:
             Rebuilder(ledger, dispatcher, metrics),
             Reaper(ledger, dispatcher, self._steadiness, metrics),
             Promoter(ledger, dispatcher),
+            Receiver(ledger, dispatcher, metrics),
             Sweeper(ledger, dispatcher, clock, metrics),
             Expirer(ledger, dispatcher),
             Partitioner(ledger),

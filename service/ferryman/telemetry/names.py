@@ -41,9 +41,11 @@ MAINTAINER_STEP_FAILED: Final = "maintainer.step_failed"
 LEASES_REAPED: Final = "maintainer.leases_reaped"
 JOBS_SWEPT: Final = "maintainer.jobs_swept"
 JOBS_EXPIRED: Final = "maintainer.jobs_expired"
+JOBS_ARRIVED: Final = "maintainer.jobs_arrived"
 
 # Metrics, as they appear at /metrics.
 SUBMITTED_TOTAL: Final = "ferryman_jobs_submitted_total"
+ARRIVED_TOTAL: Final = "ferryman_jobs_arrived_total"
 CLAIMED_TOTAL: Final = "ferryman_jobs_claimed_total"
 SETTLED_TOTAL: Final = "ferryman_jobs_settled_total"
 FENCED_TOTAL: Final = "ferryman_fenced_writes_total"
