@@ -150,6 +150,20 @@ def test_get_shows_fields_and_attempts(api: FakeApi, capsys: pytest.CaptureFixtu
     assert "TRANSIENT upstream 503" in out
 
 
+def test_explain_names_each_reason_and_the_time(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = [{"code": "paused", "message": "The queue default is paused.", "details": {}}]
+    start = {"earliest": "2026-01-31T08:00:00.000Z", "latest": "2026-01-31T08:01:00.000Z"}
+    answer = {"jobId": JOB_ID, "status": "pending", "reasons": reasons, "estimatedStart": start}
+    api.plan = [(200, answer), (200, answer | {"reasons": [], "estimatedStart": None})]
+    assert main(["jobs", "explain", JOB_ID]) == 0
+    assert api.asked[0].path == f"/api/jobs/{JOB_ID}/explain"
+    out = capsys.readouterr().out
+    assert "paused  The queue default is paused." in out
+    assert "2026-01-31T08:00:00.000Z to 2026-01-31T08:01:00.000Z" in out
+    assert main(["jobs", "explain", JOB_ID]) == 0
+    assert "REASON" not in capsys.readouterr().out
+
+
 def test_list_goes_over_pages_up_to_its_limit(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
     api.plan = [
         (200, {"jobs": [JOB] * 200, "nextCursor": "c2"}),

@@ -42,6 +42,17 @@ JOB = {
     "somethingNew": True,
 }
 
+EXPLANATION = {
+    "jobId": "0190a1b2-0000-7000-8000-000000000001",
+    "status": "pending",
+    "reasons": [
+        {"code": "paused", "message": "The queue default is paused.", "details": {"queue": "default"}},
+        {"code": "position", "message": "It is the next job of its tenant.", "details": {"ahead": 0}},
+    ],
+    "estimatedStart": {"earliest": "2026-01-31T08:00:00.000Z", "latest": "2026-01-31T08:01:00.000Z"},
+    "source": "redis",
+}
+
 
 @dataclass
 class Answering:
@@ -129,6 +140,18 @@ async def test_get_gives_a_typed_job_and_ignores_what_is_new(server: Answering, 
     assert job.created_at == datetime(2026, 1, 31, 8, 0, 0, 123_000, tzinfo=UTC)
     assert job.error is not None
     assert job.error.error_class == "TRANSIENT"
+
+
+async def test_explain_says_why_in_types(server: Answering, client: Client) -> None:
+    server.plan = [web.json_response(EXPLANATION)]
+    answer = await client.explain("j1")
+    assert server.asked[0][:2] == ("GET", "/api/jobs/j1/explain")
+    assert [(reason.code, reason.details) for reason in answer.reasons] == [
+        ("paused", {"queue": "default"}),
+        ("position", {"ahead": 0}),
+    ]
+    assert answer.estimated_start is not None
+    assert answer.estimated_start.latest == datetime(2026, 1, 31, 8, 1, tzinfo=UTC)
 
 
 async def test_list_sends_repeated_filters(server: Answering, client: Client) -> None:

@@ -9,6 +9,7 @@ from ferryman.auth.tokens import TokenVerifier
 from ferryman.lifecycle.admission import Admission
 from ferryman.lifecycle.changes import Changes
 from ferryman.lifecycle.dispatching import DispatcherLink
+from ferryman.lifecycle.explain import Explain
 from ferryman.lifecycle.figures import Figures
 from ferryman.lifecycle.lookup import Lookup
 from ferryman.lifecycle.queue_changes import Queues
@@ -47,6 +48,7 @@ class Services:
     replays: Replays
     changes: Changes
     lookup: Lookup
+    explain: Explain
     upkeep: Upkeep
     queues: Queues
     figures: Figures
@@ -78,6 +80,7 @@ def build_services(given: Dependencies) -> Services:
         replays=Replays(ledger),
         changes=Changes(ledger, link),
         lookup=Lookup(ledger),
+        explain=Explain(ledger, link),
         upkeep=Upkeep(ledger, link),
         queues=Queues(ledger, directory, link),
         figures=Figures(ledger, link, clock),

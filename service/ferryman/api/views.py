@@ -12,7 +12,9 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from ferryman.core.job import DeadLetterRecord, Inserted, Job
 from ferryman.core.queues import PerTenant, Retention, RetrySettings, TenantSettings, TypeSettings
 from ferryman.core.status import JobStatus
+from ferryman.lifecycle.explain import Explanation
 from ferryman.lifecycle.figures import QueueStatus
+from ferryman.lifecycle.reasons import Code
 from ferryman.ports import QueueRecord, RetentionResult, WorkerRecord, WorkerState
 
 MAX_LISTED_BYTES: Final = 4_096
@@ -153,6 +155,29 @@ class JobsView(_Shape):
 class HistoryView(_Shape):
     history: list[dict[str, Any]]
     next_cursor: str | None
+
+
+class ReasonView(_Shape):
+    code: Code
+    message: str
+    details: dict[str, Any]
+
+
+class EstimateView(_Shape):
+    earliest: Time
+    latest: Time
+
+
+class ExplanationView(_Shape):
+    """Why a job is not running, the first to be removed first; none when it runs or has ended. `source` says
+    who knew its place.
+    """
+
+    job_id: Id
+    status: JobStatus
+    reasons: list[ReasonView]
+    estimated_start: EstimateView | None
+    source: Literal["redis", "ledger"]
 
 
 class ChangedView(_Shape):
@@ -434,6 +459,18 @@ def job_view(
         expires_at=time_or_none(job.expires_at),
         omitted=omitted or UNSET,
         attempts=UNSET if attempts is None else timed(attempts),
+    )
+
+
+def explanation_view(explained: Explanation) -> ExplanationView:
+    """An explanation in answers."""
+    start = explained.estimate
+    return ExplanationView(
+        job_id=str(explained.job.id),
+        status=explained.job.status,
+        reasons=[ReasonView(one.code, one.message, timed(one.details)) for one in explained.reasons],
+        estimated_start=None if start is None else EstimateView(time(start.earliest), time(start.latest)),
+        source=explained.source,
     )
 
 

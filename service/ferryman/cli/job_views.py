@@ -58,6 +58,24 @@ def show_job(output: str, job: dict[str, Any]) -> None:
         put_table(("ATT", "OUTCOME", "STARTED", "WAITED", "RAN", "WORKER", "NOTE"), _attempt_rows(job))
 
 
+def show_explanation(output: str, answer: dict[str, Any]) -> None:
+    """Why a job is not running: its document, or a line for each reason."""
+    if output == "json":
+        put_document(answer)
+        return
+    start = answer.get("estimatedStart")
+    put_fields(
+        [
+            ("job", answer["jobId"]),
+            ("status", status_text(answer["status"])),
+            ("may start", f"{start['earliest']} to {start['latest']}" if start else None),
+        ]
+    )
+    if answer["reasons"]:
+        put("")
+        put_table(("REASON", "WHICH MEANS"), [(one["code"], one["message"]) for one in answer["reasons"]])
+
+
 def _attempt_rows(job: dict[str, Any]) -> list[tuple[object, ...]]:
     return [
         (

@@ -1,4 +1,4 @@
-"""`ferryman jobs`: submit, list, get, watch, cancel, retry."""
+"""`ferryman jobs`: submit, list, get, explain, watch, cancel, retry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, Final
 
 from ferryman.cli.access import PERSON, add_tenant_option, with_client
-from ferryman.cli.job_views import HEADINGS, job_path, job_row, show_job
+from ferryman.cli.job_views import HEADINGS, job_path, job_row, show_explanation, show_job
 from ferryman.cli.options import add_job_filters, count, job_filter_params
 from ferryman.cli.parser import add_command, add_group
 from ferryman.cli.submit import register_submit
@@ -31,6 +31,9 @@ def register(commands: Commands) -> None:
     getting = add_command(group, "get", run_get, "show one job with its attempts")
     getting.add_argument("job_id", metavar="JOB")
     add_tenant_option(getting)
+    explaining = add_command(group, "explain", run_explain, "say why a job is not running, and when it may")
+    explaining.add_argument("job_id", metavar="JOB")
+    add_tenant_option(explaining)
     register_watch(group)
     for name, help in (
         ("cancel", "end jobs: waiting ones at once, running ones within two heartbeats"),
@@ -72,6 +75,14 @@ def run_get(arguments: argparse.Namespace) -> int:
     """Show one job."""
     path = job_path(arguments.job_id)
     show_job(arguments.output, with_client(arguments, PERSON, lambda client: client.call("GET", path)))
+    return 0
+
+
+def run_explain(arguments: argparse.Namespace) -> int:
+    """Say why a job is not running."""
+    path = f"{job_path(arguments.job_id)}/explain"
+    answer = with_client(arguments, PERSON, lambda client: client.call("GET", path))
+    show_explanation(arguments.output, answer)
     return 0
 
 

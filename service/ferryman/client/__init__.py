@@ -1,6 +1,15 @@
 """The client of the API: `Client`, what it answers, and what it raises."""
 
-from ferryman.client.answers import Job, JobFailure, JobPage, Progress, Submitted
+from ferryman.client.answers import (
+    EstimatedStart,
+    Explanation,
+    Job,
+    JobFailure,
+    JobPage,
+    Progress,
+    Reason,
+    Submitted,
+)
 from ferryman.client.client import Client
 from ferryman.client.failures import (
     BusyError,
@@ -26,6 +35,8 @@ __all__ = [
     "Client",
     "ClientError",
     "ConflictError",
+    "EstimatedStart",
+    "Explanation",
     "ForbiddenError",
     "InvalidRequestError",
     "Job",
@@ -37,6 +48,7 @@ __all__ = [
     "Progress",
     "QueueFullError",
     "RateLimitedError",
+    "Reason",
     "RefusedError",
     "Submitted",
     "UnauthorizedError",

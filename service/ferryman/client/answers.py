@@ -74,6 +74,31 @@ class Job(Struct, frozen=True, kw_only=True, rename="camel"):
         return is_final(self.status)
 
 
+class Reason(Struct, frozen=True):
+    """One reason why a job is not running: a code, the same in words, and its numbers."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = {}
+
+
+class EstimatedStart(Struct, frozen=True):
+    """When a job may start, if things go on as they went."""
+
+    earliest: datetime
+    latest: datetime
+
+
+class Explanation(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Why a job is not running, the first to be removed first; no reasons when it runs or has ended."""
+
+    job_id: str
+    status: JobStatus
+    reasons: list[Reason]
+    estimated_start: EstimatedStart | None = None
+    source: str | None = None
+
+
 class JobPage(Struct, frozen=True, rename="camel"):
     """One page of a list, newest first; `next_cursor` leads to the next one."""
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from ferryman.client.answers import Job, JobPage, Submitted
+from ferryman.client.answers import Explanation, Job, JobPage, Submitted
 from ferryman.client.failures import ConflictError, WaitTimeoutError
 from ferryman.client.transport import Params, Token, Transport
 from ferryman.core.status import JobStatus
@@ -109,6 +109,10 @@ class Client:
     async def get(self, job_id: str) -> Job:
         """The job as it is now. Raises NotFoundError."""
         return msgspec.convert(await self.call("GET", _job_path(job_id)), Job)
+
+    async def explain(self, job_id: str) -> Explanation:
+        """Why the job is not running. Raises NotFoundError."""
+        return msgspec.convert(await self.call("GET", f"{_job_path(job_id)}/explain"), Explanation)
 
     async def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
         """The job once it has ended; `timeout` in seconds, None waits as long as it takes.

@@ -22,7 +22,7 @@ from ferryman.dispatch.gathering import Gathering
 from ferryman.dispatch.link import Link
 from ferryman.dispatch.rebuild import configure, rebuild
 from ferryman.dispatch.waiting import LONGEST_MS, WakeWaiter
-from ferryman.ports import DispatcherUnavailableError, Ended, QueueFigures, QueueRecord, Step
+from ferryman.ports import DispatcherUnavailableError, Ended, Place, QueueFigures, QueueRecord, Step
 
 PUT_OFF_MS: Final = 5_000
 PLACE_EXPIRES_S: Final = 30
@@ -148,6 +148,10 @@ class RedisDispatcher:
         if cold:
             return None
         return QueueFigures(pending=pending, scheduled=scheduled, retrying=retrying, running=running)
+
+    async def place_of(self, queue: str, tenant_id: str, job_id: UUID) -> Place | None:
+        answer = await self._link.run(scripts.EXPLAIN, queue, job_id.bytes, tenant_id)
+        return packing.place(answer)
 
     async def is_cold(self, queue: str) -> bool:
         return not await self._link.ask(

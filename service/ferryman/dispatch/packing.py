@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from ferryman.core.job import Position
 from ferryman.core.queues import PerTenant, QueueSettings, tenant_limits
 from ferryman.dispatch.scripts import AT_ONCE
-from ferryman.ports import Ended
+from ferryman.ports import Ended, Place
 
 T = TypeVar("T")
 
@@ -89,6 +89,28 @@ def limits(settings: QueueSettings) -> tuple[bytes, bytes]:
 
 def _limits(allowed: PerTenant) -> tuple[object, ...]:
     return allowed.max_concurrency, allowed.rate_per_second, allowed.burst, allowed.weight
+
+
+def place(answer: Sequence[Any]) -> Place | None:
+    """The answer of `explain`; None when the queue is cold."""
+    cold, where, ahead, comes_in_ms, ready, running, of_all, tenants_ahead, tenants, next_start_in_ms = answer
+    if cold:
+        return None
+    return Place(
+        where=where.decode(),
+        ahead=_or_none(ahead),
+        comes_in_ms=_or_none(comes_in_ms),
+        ready=ready,
+        running=running,
+        running_of_all=of_all,
+        tenants_ahead=_or_none(tenants_ahead),
+        tenants=tenants,
+        next_start_in_ms=_or_none(next_start_in_ms),
+    )
+
+
+def _or_none(value: int) -> int | None:
+    return None if value < 0 else value
 
 
 def _kind(position: Position) -> str:

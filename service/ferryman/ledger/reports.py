@@ -11,7 +11,7 @@ from ferryman.core.histogram import quantile
 from ferryman.ledger.instants import rfc3339
 from ferryman.ledger.pool import Pools
 from ferryman.ledger.statements import statement
-from ferryman.ports import LedgerFigures, QueueFigures, Scope, StatsQuery
+from ferryman.ports import Crew, LedgerFigures, QueueFigures, Scope, StatsQuery
 
 WORKER_SILENT_MS: Final = 6_000
 ENDED: Final = ("completed", "dead_letter", "cancelled", "expired")
@@ -43,6 +43,11 @@ class LedgerReports:
         pools = self._pools.as_tenant(tenant_id)
         row = await pools.read.fetchrow(statement("count_unfinished"), queue, tenant_id)
         return QueueFigures(**{name: row[name] for name in QueueFigures.__struct_fields__})
+
+    async def crew(self, queue: str, job_type: str) -> Crew:
+        """As `Reports.crew`."""
+        row = await self._pools.read.fetchrow(statement("crew"), queue, job_type, WORKER_SILENT_MS)
+        return Crew(**{name: row[name] for name in Crew.__struct_fields__})
 
     async def stats(self, scope: Scope, query: StatsQuery) -> Mapping[str, object]:
         """As `Reports.stats`. Counted are whole minutes, from the one of `start` to the one of `end`; `from`

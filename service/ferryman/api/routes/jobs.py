@@ -29,11 +29,13 @@ from ferryman.api.services import Services
 from ferryman.api.views import (
     BulkView,
     ChangedView,
+    ExplanationView,
     ForeignTwinView,
     HistoryView,
     JobsView,
     JobView,
     SubmittedView,
+    explanation_view,
     job_view,
     submitted_view,
     timed,
@@ -144,6 +146,11 @@ async def history(services: Services, exchange: Exchange) -> Answer:
     )
     next_cursor = encode_cursor(_HISTORY, page.next_after) if page.next_after else None
     return Answer(200, HistoryView(timed(page.rows), next_cursor))
+
+
+async def explain(services: Services, exchange: Exchange) -> Answer:
+    explained = await services.explain.job(exchange.asker, exchange.id("jobId", "job"))
+    return Answer(200, explanation_view(explained))
 
 
 async def wait(services: Services, exchange: Exchange) -> Answer:
@@ -284,6 +291,23 @@ ROUTES: Final = (
         answers={200: (HistoryView, "Audit rows of the job")},
         problems=("not_found", "invalid_cursor"),
         examples=(Example(query="limit=100"),),
+    ),
+    Route(
+        method="GET",
+        path="/api/jobs/{jobId}/explain",
+        name="explainJob",
+        summary="Read why a job is not running",
+        details=(
+            "Every reason that holds, the first to be removed first, and when the job may start, as a range, "
+            "where the queue's work for its tenant was measured in the last minute. While Redis is away "
+            "(`source` ledger) caps, rates and shares do not hold, and its place is not known."
+        ),
+        tag="jobs",
+        call=Call.JOB_READ,
+        handle=explain,
+        answers={200: (ExplanationView, "The reasons; none when it runs or has ended")},
+        problems=("not_found", "query_too_expensive"),
+        examples=(Example(),),
     ),
     Route(
         method="GET",

@@ -43,6 +43,7 @@ local sub = string.sub
 local PROMOTED_AT_ONCE = 200
 local FORGOTTEN_AT_ONCE = 100
 local SOON_MS = 1000
+local DAY_MS = 86400000
 local REBUILD_IDLE_MS = 60000 -- a rebuild that does nothing for so long is over
 local TICK_MS = 0.001 -- as fine as the clock, and coarser than what a double loses
 

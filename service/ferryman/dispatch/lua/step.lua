@@ -11,7 +11,6 @@
 -- releases nothing twice. A repeated call claims anew: what an unheard answer claimed comes back by its lease's end.
 
 local LATEST_SHARE = 0.05 -- of one run in the typical run time
-local DAY_MS = 86400000
 
 local function release(ids, tokens, runs)
   local entries = call('HMGET', OWN, unpack(ids))
