@@ -23,7 +23,8 @@ _INTRODUCTION: Final = (
     "Ferryman takes jobs over REST, keeps them in PostgreSQL and runs them on workers. A submission that was "
     "answered with 201 is stored durably. Every call under /api takes a bearer token (JWT) with the claims "
     "tenant_id, user_id and roles. Times are RFC 3339 in UTC, durations are milliseconds in fields that end "
-    "in Ms. Errors are problem documents (RFC 9457) whose code says what happened."
+    "in Ms. Errors are problem documents (RFC 9457) whose code says what happened. Where a rate limit "
+    "applies, every answer carries RateLimit-Limit, RateLimit-Remaining and RateLimit-Reset."
 )
 _TAGS: Final[Mapping[str, str]] = {
     "jobs": "Submit, read, wait, cancel, retry",
@@ -53,6 +54,13 @@ _HEADERS: Final[Mapping[str, tuple[str, Json]]] = {
         "Taken or made, echoed, logged, and stored on the job",
         {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
     ),
+}
+_WHOLE: Final = {"type": "integer", "minimum": 0}
+_WHEN: Final[Mapping[str, str]] = {
+    "Retry-After": "Seconds after which the call may be let in",
+    "RateLimit-Limit": "Of `rate_limited`: how many may come at once",
+    "RateLimit-Remaining": "Of `rate_limited`: how many may come now",
+    "RateLimit-Reset": "Of `rate_limited`: seconds until the whole limit is there again",
 }
 _ALWAYS: Final = (
     "unauthorized",
@@ -224,10 +232,13 @@ def _answer(text: str, options: Sequence[Json]) -> Json:
 
 def _problem(status: int, codes: Sequence[str]) -> Json:
     reasons = "; ".join(f"`{code}`: {CODES[code][1]}" for code in codes)
-    return {
+    answer: Json = {
         "description": f"{HTTPStatus(status).phrase}. {reasons}",
         "content": {"application/problem+json": {"schema": _PROBLEM}},
     }
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        answer["headers"] = {name: {"description": text, "schema": _WHOLE} for name, text in _WHEN.items()}
+    return answer
 
 
 def _body_problems(route: Route) -> tuple[str, ...]:

@@ -45,9 +45,10 @@ class Rates:
         """One call of this bearer, whatever it asks; None when nothing limits it."""
         return await self._call(_bucket_of(principal)) if self._per_second else None
 
-    async def failed_login(self, peer: str) -> Taken | None:
+    async def failed_login(self, peer: str) -> None:
         """One token from this address that proved nothing, held to the rate of a user's calls."""
-        return await self._call(f"login:{peer}") if self._per_second else None
+        if self._per_second:
+            await self._call(f"login:{peer}")
 
     async def submission(self, asker: Asker, wanted: Mapping[str, int]) -> Taken | None:
         """So many jobs for each of these queues, for all of them or for none. The tightest of the queues'
