@@ -37,6 +37,11 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "deleteQueue": (403, 403, 403, 403, 204, 404, 404),
     "pauseQueue": (403, 403, 403, 403, 404, 404, 404),
     "resumeQueue": (403, 403, 403, 403, 404, 404, 404),
+    "explainJob": (403, 404, 404, 404, 403, 400, 404),
+    "listWorkers": (403, 403, 200, 200, 200, 200, 200),
+    "drainWorker": (403, 403, 403, 403, 404, 404, 404),
+    "undrainWorker": (403, 403, 403, 403, 404, 404, 404),
+    "dismissWorker": (403, 403, 403, 403, 403, 404, 404),
     "getMe": (403, 200, 200, 200, 200, 200, 200),
 }
 BODIES: dict[str, Any] = {
@@ -63,7 +68,7 @@ async def api(ledger_database: Database, redis_url: str) -> AsyncIterator[Api]:
 
 
 def path_of(path: str, name: str = "nowhere") -> str:
-    return path.format(jobId=NOBODY, deadLetterId=NOBODY, name=name)
+    return path.format(jobId=NOBODY, deadLetterId=NOBODY, workerId="nobody", name=name)
 
 
 async def test_every_route_for_every_role(api: Api) -> None:
