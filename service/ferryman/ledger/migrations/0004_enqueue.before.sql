@@ -53,7 +53,7 @@ BEGIN
     IF jsonb_typeof(given) <> 'object' THEN
         PERFORM ferryman.refuse('input', 'an object', jsonb_typeof(given));
     ELSIF jsonb_path_exists(
-        given, 'strict $.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308 || (@ < 1e-323 && @ > -1e-323 && @ != 0)))'
+        given, 'strict $.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308 || (@ < 1e-324 && @ > -1e-324 && @ != 0)))'
     ) THEN
         PERFORM ferryman.refuse('input', 'numbers within ±1e308', 'one beyond');
     ELSIF jsonb_path_exists(given, 'strict $.**{64 to last} ? (@.type() == "object" || @.type() == "array")') THEN
