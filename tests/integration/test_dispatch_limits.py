@@ -8,7 +8,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -52,6 +52,12 @@ class Queue:
         """As if so much time had passed for a limited tenant."""
         for key in ("lim", "rl"):
             await self.client.zincrby(f"{keys.prefix('q')}:{key}", -ms, tenant)
+
+    async def move(self, tenant: str, ms: float) -> None:
+        """As `later`, where the tenant is limited at all."""
+        for key in ("lim", "rl"):
+            if await self.client.zscore(f"{keys.prefix('q')}:{key}", tenant) is not None:
+                await self.client.zincrby(f"{keys.prefix('q')}:{key}", -ms, tenant)
 
     async def now_ms(self) -> float:
         seconds, micros = cast("tuple[int, int]", await self.client.time())
@@ -196,6 +202,53 @@ async def _simulate(
         spent[queue.tenants[one.job_id]] += one.run_ms
         done = [one]
     return spent
+
+
+tenant_names = st.sampled_from(["a", "b", "c"])
+limits_of_one = st.builds(
+    TenantSettings,
+    max_concurrency=st.integers(0, 2),
+    rate_per_second=st.sampled_from([0.0, 0.001, 50.0]),
+    burst=st.integers(0, 3),
+    weight=st.sampled_from([0.5, 1.0, 8.0]),
+)
+changes = st.lists(
+    st.one_of(
+        st.tuples(st.just("fill"), tenant_names, st.integers(1, 4)),
+        st.tuples(st.just("claim"), st.integers(1, 8)),
+        st.tuples(st.just("limit"), st.dictionaries(tenant_names, limits_of_one)),
+        st.tuples(st.just("later"), tenant_names, st.integers(-5_000, 5_000)),
+    ),
+    min_size=5,
+    max_size=30,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(history=changes)
+async def test_whatever_the_limits_were_nobody_is_forgotten_once_they_are_lifted(
+    redis_server: EmbeddedRedis, history: list[tuple[Any, ...]]
+) -> None:
+    url = flushed(redis_server)
+    async with opened(url) as dispatcher, Redis.from_url(url) as client:
+        queue, running, started = Queue(dispatcher, client, {}), list[Ended](), 0
+        await warm(dispatcher)
+        for version, (name, *arguments) in enumerate(history, start=2):
+            if name == "fill":
+                await queue.fill(*arguments)
+            elif name == "limit":
+                await dispatcher.configure(record(version=version, tenants=arguments[0]))
+            elif name == "claim":
+                step = await queue.claim(arguments[0], running[::2])
+                started += len(step.claimed)
+                running = running[1::2] + ended(step)
+            else:
+                await queue.move(*arguments)
+        await dispatcher.configure(record(version=1_000))
+        while (step := await queue.claim(100, running)).claimed:
+            running = ended(step)
+            started += len(running)
+        assert started == len(queue.tenants)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
