@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from typing import TYPE_CHECKING
 
 from ferryman.cli.parser import add_command, add_group
@@ -26,6 +25,8 @@ def register(commands: Commands) -> None:
 
 def run_add(arguments: argparse.Namespace) -> int:
     """Grant."""
+    import asyncio
+
     from ferryman.wiring import add_grant
 
     asyncio.run(add_grant(_url(), arguments.db_role, arguments.tenant))
@@ -38,6 +39,8 @@ def run_add(arguments: argparse.Namespace) -> int:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Show all grants."""
+    import asyncio
+
     import msgspec
 
     from ferryman.wiring import list_grants
@@ -58,6 +61,8 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_remove(arguments: argparse.Namespace) -> int:
     """Take a grant back."""
+    import asyncio
+
     from ferryman.wiring import remove_grant
 
     asyncio.run(remove_grant(_url(), arguments.db_role))
