@@ -13,6 +13,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from ferryman.core.events import Mark
 from ferryman.core.job import (
     Actor,
     Beat,
@@ -28,6 +29,7 @@ from ferryman.core.job import (
 from ferryman.core.queues import QueueSettings
 from ferryman.core.rates import Taken, Toll
 from ferryman.core.status import JobStatus
+from ferryman.core.webhooks import Delivery, Relayed, Webhook, WebhookSettings, WebhookTarget
 
 T = TypeVar("T")
 
@@ -473,6 +475,33 @@ class RetentionStore(Protocol):
         """
 
 
+class AuditFilter(Struct, frozen=True, kw_only=True):
+    """The filters of `GET /api/audit`; None means any. `start` is included, `end` is not."""
+
+    actor_id: str | None = None
+    action: str | None = None
+    job_id: UUID | None = None
+    queue: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+class AuditPage(Struct, frozen=True):
+    """Rows of the audit in the shape REST shows, and the mark to go on after; None on the last page."""
+
+    rows: list[Mapping[str, object]]
+    next_after: Mark | None
+
+
+class AuditStore(Protocol):
+    """The audit, which the ledger itself writes with each change."""
+
+    async def find(
+        self, tenant_id: str, wanted: AuditFilter, *, limit: int, after: Mark | None
+    ) -> AuditPage:
+        """A tenant's rows, those of the newest transaction first. Raises QueryTooExpensiveError."""
+
+
 WorkerState = Literal["running", "draining", "drained", "stopping", "lost"]
 
 
@@ -514,6 +543,47 @@ class WorkerStore(Protocol):
         """
 
 
+class WebhookStore(Protocol):
+    """Endpoints of tenants. The first half is for their admins, the second for who delivers."""
+
+    async def all(self, tenant_id: str) -> list[Webhook]:
+        """The tenant's endpoints, the oldest first."""
+
+    async def get(self, tenant_id: str, webhook_id: UUID) -> Webhook | None: ...
+
+    async def add(
+        self, tenant_id: str, webhook_id: UUID, settings: WebhookSettings, secret: str, actor: Actor
+    ) -> bool:
+        """False when the tenant has MAX_WEBHOOKS endpoints already."""
+
+    async def replace(
+        self, tenant_id: str, webhook_id: UUID, settings: WebhookSettings, actor: Actor
+    ) -> bool:
+        """Its failures are forgotten. False when the tenant has no such endpoint, as of the next two."""
+
+    async def remove(self, tenant_id: str, webhook_id: UUID, actor: Actor) -> bool: ...
+
+    async def rotate(self, tenant_id: str, webhook_id: UUID, secret: str, actor: Actor) -> bool:
+        """Sign with this secret from now on; the one before it holds OVERLAP_MS longer."""
+
+    async def deliveries(self, webhook_id: UUID, *, limit: int, after: UUID | None) -> Page[Delivery]:
+        """The newest event first. Whose endpoint it is, is for the caller to see to."""
+
+    async def target(self, webhook_id: UUID) -> WebhookTarget | None:
+        """Where to deliver, and what to sign with; None once the endpoint was removed."""
+
+    async def delivered(self, webhook_id: UUID) -> None:
+        """The endpoint took an event: its failures are forgotten."""
+
+    async def failed(self, webhook_id: UUID, *, is_gone: bool) -> bool:
+        """The endpoint did not take an event. True when it was disabled for that: it said that it is gone, or
+        has failed MAX_FAILURES times in a row over FAILING_MS.
+        """
+
+    async def relay(self) -> Relayed:
+        """Make the next audit rows into deliveries, each once, and store how far that went with them."""
+
+
 class Ledger(Protocol):
     """PostgreSQL, by topic."""
 
@@ -526,6 +596,8 @@ class Ledger(Protocol):
     retention: RetentionStore
     keys: KeyStore
     workers: WorkerStore
+    webhooks: WebhookStore
+    audit: AuditStore
 
     async def ping(self) -> Mapping[str, object]:
         """Versions and schema state for readiness. Raises LedgerUnavailableError."""

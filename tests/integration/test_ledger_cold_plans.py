@@ -38,6 +38,12 @@ SELECT ferryman.uuid7(now() - n * interval '1 min'), gen_random_uuid(),
     1, 0, 3, now()
 FROM generate_series(1, $1::int) AS n
 """
+AUDIT = """
+INSERT INTO ferryman.job_audit (tenant_id, actor_kind, actor_id, action, job_id, queue_name)
+SELECT CASE WHEN n % 50 = 0 THEN 'small' ELSE 'large' END, 'worker', 'w', 'claimed', gen_random_uuid(),
+    'default'
+FROM generate_series(1, 100) AS n
+"""
 
 
 KNOWLEDGE = ("never analysed", "analysed", "bloated", "stale")
@@ -57,6 +63,8 @@ async def archive(
                 await connection.execute("DELETE FROM ferryman.jobs")
             await connection.execute(FILL, ROWS)
             await connection.execute(LETTERS, ROWS // 10)
+            for _ in range(100):
+                await connection.execute(AUDIT)
             if request.param in ("analysed", "bloated"):
                 await connection.execute("ANALYZE")
             if request.param in ("bloated", "stale"):
@@ -94,7 +102,7 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _touched(node: dict[str, Any]) -> float:
-    if node.get("Relation Name") not in ("jobs", "dead_letter_jobs"):
+    if not str(node.get("Relation Name")).startswith(("jobs", "dead_letter_jobs", "job_audit")):
         return 0
     removed = node.get("Rows Removed by Filter", 0)
     touched: float = (node["Actual Rows"] + removed) * node["Actual Loops"]
@@ -147,6 +155,19 @@ async def test_a_page_of_letters_reads_a_page(
     arguments = [tenant, None, LAST, status, None, None, None, None, None, None, 5, 8_000_000]
     # Each status has a branch of its own, which looks one row ahead; across tenants there is but one.
     assert await read_rows(archive, "find_letters", *arguments) <= 6 * 7 + 2
+
+
+@pytest.mark.parametrize("tenant", ["small", "large"])
+async def test_a_page_of_the_audit_reads_a_few_transactions(archive: Database, tenant: str) -> None:
+    nothing: list[None] = [None] * 6
+    async with connected(archive.owner_url) as connection:
+        middle = await connection.fetchrow(
+            "SELECT xid::text, id FROM ferryman.job_audit WHERE tenant_id = $1"
+            " ORDER BY xid OFFSET 99 LIMIT 1",
+            tenant,
+        )
+    for after in ((None, None), middle):
+        assert await read_rows(archive, "find_audit", tenant, *nothing, 51, *after) <= 51 + 2 * 98
 
 
 async def test_single_rows_are_read_by_id(archive: Database) -> None:

@@ -37,6 +37,7 @@ TABLE = {
     Call.WORKER_READ: ("", "", "vaps"),
     Call.WORKER_DRAIN: ("", "", "ps"),
     Call.WORKER_DISMISS: ("", "", "s"),
+    Call.AUDIT_READ: ("", "vas", ""),
     Call.ME_READ: ("", "", "uvaps"),
 }
 LETTERS = {"u": Role.USER, "v": Role.VIEWER, "a": Role.ADMIN, "p": Role.PLATFORM, "s": Role.SERVICE}

@@ -32,6 +32,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "dead letters": "Jobs that failed for good",
     "queues": "Queues and their settings",
     "workers": "Who runs jobs",
+    "audit": "Who did what, and when",
     "upkeep": "Retention and reconciliation",
     "identity": "Who asks, and what they may",
     "service": "For machines and readers, without a token",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -214,6 +215,21 @@ class HistoryQuery(Struct, frozen=True, kw_only=True, rename="camel"):
     """Which page of a history."""
 
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 500
+    cursor: Cursor | UnsetType = UNSET
+
+
+class AuditQuery(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Whose deeds, which, on what and when (`from` is included, `to` is not), and which page of them."""
+
+    actor: Annotated[str, Meta(min_length=1, max_length=100)] | UnsetType = UNSET
+    action: (
+        Annotated[str, Meta(pattern=r"^[a-z_]{1,40}(?!\n)$", description="an action's name")] | UnsetType
+    ) = UNSET
+    job_id: UUID | UnsetType = UNSET
+    queue: QueueName | UnsetType = UNSET
+    from_: Instant | UnsetType = msgspec.field(name="from", default=UNSET)
+    to: Instant | UnsetType = UNSET
+    limit: Limit = 50
     cursor: Cursor | UnsetType = UNSET
 
 

@@ -180,6 +180,11 @@ class ExplanationView(_Shape):
     source: Literal["redis", "ledger"]
 
 
+class AuditView(_Shape):
+    entries: list[dict[str, Any]]
+    next_cursor: str | None
+
+
 class ChangedView(_Shape):
     """The job as the change left it."""
 

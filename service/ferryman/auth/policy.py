@@ -35,6 +35,7 @@ class Call(StrEnum):
     WORKER_READ = "worker.read"
     WORKER_DRAIN = "worker.drain"
     WORKER_DISMISS = "worker.dismiss"
+    AUDIT_READ = "audit.read"
     ME_READ = "me.read"
 
 
@@ -91,6 +92,7 @@ RIGHTS: Final[dict[tuple[Call, Ownership], tuple[Role, ...]]] = {
     (Call.WORKER_READ, _ALL): (_V, _A, _P, _S),
     (Call.WORKER_DRAIN, _ALL): (_P, _S),
     (Call.WORKER_DISMISS, _ALL): (_S,),
+    (Call.AUDIT_READ, _TENANT): (_V, _A, _S),
     (Call.ME_READ, _ALL): (_U, _V, _A, _P, _S),
 }
 

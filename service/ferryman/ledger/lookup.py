@@ -12,6 +12,7 @@ import msgspec
 from ferryman.core.ids import uuid7
 from ferryman.core.job import Job
 from ferryman.core.status import JobStatus
+from ferryman.ledger.audit import audit_row
 from ferryman.ledger.instants import rfc3339
 from ferryman.ledger.pool import Pools
 from ferryman.ledger.statements import statement
@@ -97,7 +98,7 @@ class Lookup:
             statement("get_history"), scope.tenant_id, scope.user_id, job_id, after, limit + 1
         )
         return Page(
-            [_audit(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else None
+            [audit_row(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else None
         )
 
 
@@ -146,24 +147,4 @@ def _latest_attempt(row: Any, job: Job) -> Mapping[str, object]:
         "nextDelayMs": None,
         "countsAsRetry": False,
         "traceId": job.traceparent[3:35] if job.traceparent else None,
-    }
-
-
-def _audit(row: Any) -> Mapping[str, object]:
-    return {
-        "auditId": str(row["id"]),
-        "at": rfc3339(row["at"]),
-        "tenantId": row["tenant_id"],
-        "actor": {"kind": row["actor_kind"], "id": row["actor_id"]},
-        "action": row["action"],
-        "jobId": str(row["job_id"]),
-        "queue": row["queue_name"],
-        "fromStatus": row["from_status"],
-        "toStatus": row["to_status"],
-        "attempt": row["attempt"],
-        "override": row["override"],
-        "overrideReason": row["override_reason"],
-        "correlationId": row["correlation_id"],
-        "traceId": row["trace_id"],
-        "details": None if row["details"] is None else msgspec.json.decode(row["details"]),
     }

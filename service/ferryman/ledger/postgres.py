@@ -9,6 +9,7 @@ from uuid import UUID
 
 from ferryman.core.job import Position
 from ferryman.ledger.attempts import Attempts
+from ferryman.ledger.audit import Audit
 from ferryman.ledger.changes import Changes
 from ferryman.ledger.dead_letters import DeadLetters
 from ferryman.ledger.idempotency import IdempotencyKeys
@@ -21,9 +22,11 @@ from ferryman.ledger.reports import LedgerReports
 from ferryman.ledger.retention import LedgerRetention
 from ferryman.ledger.submissions import Submissions
 from ferryman.ledger.upkeep import LedgerUpkeep
+from ferryman.ledger.webhooks import Webhooks
 from ferryman.ledger.workers import Workers
 from ferryman.ports import (
     AttemptStore,
+    AuditStore,
     DeadLetterStore,
     JobStore,
     KeyStore,
@@ -31,6 +34,7 @@ from ferryman.ports import (
     Reports,
     RetentionStore,
     Upkeep,
+    WebhookStore,
     WorkerStore,
 )
 from ferryman.telemetry import names
@@ -61,6 +65,8 @@ class PostgresLedger:
         self.retention: RetentionStore = LedgerRetention(pools)
         self.keys: KeyStore = IdempotencyKeys(pools)
         self.workers: WorkerStore = Workers(pools)
+        self.webhooks: WebhookStore = Webhooks(pools)
+        self.audit: AuditStore = Audit(pools)
 
     async def ping(self) -> Mapping[str, object]:
         """As `Ledger.ping`: `server`, `schemaReady`, and the migrations that are missing."""

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from ferryman.auth.policy import Call
+from ferryman.core.events import Mark
 from ferryman.core.job import DeadLetterRecord, Job
 from ferryman.lifecycle.asker import Asker
 from ferryman.lifecycle.failures import not_found
-from ferryman.ports import JobFilter, Ledger, LetterFilter, Page, StatsQuery
+from ferryman.ports import AuditFilter, AuditPage, JobFilter, Ledger, LetterFilter, Page, StatsQuery
 
 
 class Lookup:
@@ -45,6 +46,12 @@ class Lookup:
         if not page.rows and after is None:
             await self.job(asker, job_id)
         return page
+
+    async def audit(self, asker: Asker, wanted: AuditFilter, *, limit: int, after: Mark | None) -> AuditPage:
+        """The audit of the tenant, newest first."""
+        scope = asker.scope(Call.AUDIT_READ)
+        assert scope.tenant_id is not None, "nobody reads the audit across tenants"
+        return await self._ledger.audit.find(scope.tenant_id, wanted, limit=limit, after=after)
 
     async def stats(self, asker: Asker, query: StatsQuery) -> Mapping[str, object]:
         """Figures of the tenant."""

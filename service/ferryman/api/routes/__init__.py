@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ferryman.api.routes import dead_letters, figures, jobs, me, queues, upkeep, workers
+from ferryman.api.routes import audit, dead_letters, figures, jobs, me, queues, upkeep, workers
 from ferryman.api.routing import Route
 from ferryman.api.views import ForeignTwinView, PreviewView, QueueStatusView
 
@@ -17,6 +17,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *dead_letters.ROUTES,
     *queues.ROUTES,
     *workers.ROUTES,
+    *audit.ROUTES,
     *me.ROUTES,
 )
 

@@ -1,0 +1,49 @@
+"""Marks in the log of events: which of two comes first, and how one is written down."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+
+_BYTES: Final = 24
+_LAST_XID: Final = 2**64 - 1
+
+
+class Mark(Struct, frozen=True, order=True):
+    """Behind this row of the log: by the transaction that wrote it, inside one by the row's id."""
+
+    xid: int
+    id: UUID
+
+    def to_bytes(self) -> bytes:
+        """24 bytes that compare as marks do."""
+        return self.xid.to_bytes(8, "big") + self.id.bytes
+
+    def __str__(self) -> str:
+        """The id of an event: 48 hex digits."""
+        return self.to_bytes().hex()
+
+
+def before_all_of(xid: int) -> Mark:
+    """Before every row of this transaction, behind all of those before it."""
+    return Mark(xid, UUID(int=0))
+
+
+def from_bytes(raw: bytes) -> Mark:
+    """What `to_bytes` made. Raises ValueError."""
+    if len(raw) != _BYTES:
+        raise ValueError("not a mark")
+    return Mark(int.from_bytes(raw[:8], "big"), UUID(bytes=raw[8:]))
+
+
+def parse(text: str) -> Mark | None:
+    """The mark that an event's id names, or None for what is no such id."""
+    try:
+        return from_bytes(bytes.fromhex(text)) if text.isalnum() else None
+    except ValueError:
+        return None
+
+
+LAST: Final = Mark(_LAST_XID, UUID(int=2**128 - 1))
