@@ -496,10 +496,53 @@ class AuditPage(Struct, frozen=True):
 class AuditStore(Protocol):
     """The audit, which the ledger itself writes with each change."""
 
-    async def find(
-        self, tenant_id: str, wanted: AuditFilter, *, limit: int, after: Mark | None
-    ) -> AuditPage:
+    async def find(self, tenant_id: str, wanted: AuditFilter, *, limit: int, after: Mark | None) -> AuditPage:
         """A tenant's rows, those of the newest transaction first. Raises QueryTooExpensiveError."""
+
+
+class AuditEvent(Struct, frozen=True, kw_only=True):
+    """What happened, as the audit's row has it. `tenant_id` None: to what all tenants share."""
+
+    mark: Mark
+    at: datetime
+    tenant_id: str | None
+    action: str
+    job_id: UUID | None
+    type: str | None
+    queue: str | None
+    from_status: str | None
+    to_status: str | None
+    attempt: int | None
+
+
+class EventBatch(Struct, frozen=True):
+    """Events in the order of the log, and the mark up to which there are no others. `is_whole` False: there
+    are more.
+    """
+
+    events: list[AuditEvent]
+    upto: Mark
+    is_whole: bool
+
+
+class EventStore(Protocol):
+    """The log of events, which the ledger writes with its changes. Raises LedgerUnavailableError."""
+
+    async def read(
+        self,
+        tenants: Sequence[str],
+        *,
+        after: Mark | None,
+        until: Mark | None = None,
+        limit: int,
+        shared: bool = False,
+    ) -> EventBatch:
+        """What happened to these tenants, and to what all share when `shared`, behind one mark up to another;
+        `after` None: nothing, but the mark of now. What commits later never comes before what was read.
+        """
+
+    async def summaries(self, tenant_id: str, job_ids: Sequence[UUID]) -> Mapping[UUID, Job]:
+        """These jobs of the tenant, without their documents."""
 
 
 WorkerState = Literal["running", "draining", "drained", "stopping", "lost"]
@@ -598,6 +641,7 @@ class Ledger(Protocol):
     workers: WorkerStore
     webhooks: WebhookStore
     audit: AuditStore
+    events: EventStore
 
     async def ping(self) -> Mapping[str, object]:
         """Versions and schema state for readiness. Raises LedgerUnavailableError."""

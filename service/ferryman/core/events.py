@@ -7,6 +7,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from ferryman.core.ids import uuid7
+
 _BYTES: Final = 24
 _LAST_XID: Final = 2**64 - 1
 
@@ -21,14 +23,19 @@ class Mark(Struct, frozen=True, order=True):
         """24 bytes that compare as marks do."""
         return self.xid.to_bytes(8, "big") + self.id.bytes
 
+    @property
+    def at_ms(self) -> int:
+        """When it was made, by the ledger's clock, in Unix milliseconds."""
+        return self.id.int >> 80
+
     def __str__(self) -> str:
         """The id of an event: 48 hex digits."""
         return self.to_bytes().hex()
 
 
-def before_all_of(xid: int) -> Mark:
-    """Before every row of this transaction, behind all of those before it."""
-    return Mark(xid, UUID(int=0))
+def behind_all_before(xid: int, *, now_ms: int) -> Mark:
+    """Behind every row of the transactions before this one: the highest id that there can be by now."""
+    return Mark(xid - 1, uuid7(now_ms + 1, b"\xff" * 10))
 
 
 def from_bytes(raw: bytes) -> Mark:
@@ -46,4 +53,5 @@ def parse(text: str) -> Mark | None:
         return None
 
 
+FIRST: Final = Mark(0, UUID(int=0))
 LAST: Final = Mark(_LAST_XID, UUID(int=2**128 - 1))

@@ -40,7 +40,7 @@ class Lookup:
     async def get(self, scope: Scope, job_id: UUID) -> Job | None:
         """As `JobStore.get`."""
         row = await self._row(scope, job_id)
-        return None if row is None else _job(row)
+        return None if row is None else decode_job(row)
 
     async def get_with_attempts(
         self, scope: Scope, job_id: UUID
@@ -49,7 +49,7 @@ class Lookup:
         row = await self._row(scope, job_id)
         if row is None:
             return None
-        job = _job(row)
+        job = decode_job(row)
         attempts: list[Mapping[str, object]] = msgspec.json.decode(row["kept"])
         if row["stored_status"] in (JobStatus.RUNNING, JobStatus.COMPLETED):
             attempts.append(_latest_attempt(row, job))
@@ -88,7 +88,7 @@ class Lookup:
             PAGE_BYTES,
             bool(wanted.statuses) and _OPEN.issuperset(wanted.statuses),
         )
-        return page_of(rows, _job)
+        return page_of(rows, decode_job)
 
     async def history(
         self, scope: Scope, job_id: UUID, *, limit: int, after: UUID | None
@@ -125,7 +125,8 @@ def _one_user(scope: Scope, wanted: JobFilter) -> int | None:
     return scope.user_id
 
 
-def _job(row: Any) -> Job:
+def decode_job(row: Any) -> Job:
+    """A row with the columns of a job."""
     fields = {name: row[name] for name in Job.__struct_fields__}
     for name in _BYTES_COLUMNS:
         if fields[name] is not None:

@@ -12,6 +12,7 @@ from ferryman.ledger.attempts import Attempts
 from ferryman.ledger.audit import Audit
 from ferryman.ledger.changes import Changes
 from ferryman.ledger.dead_letters import DeadLetters
+from ferryman.ledger.events import Events
 from ferryman.ledger.idempotency import IdempotencyKeys
 from ferryman.ledger.lookup import Lookup
 from ferryman.ledger.migrate import read_state
@@ -28,6 +29,7 @@ from ferryman.ports import (
     AttemptStore,
     AuditStore,
     DeadLetterStore,
+    EventStore,
     JobStore,
     KeyStore,
     QueueStore,
@@ -67,6 +69,7 @@ class PostgresLedger:
         self.workers: WorkerStore = Workers(pools)
         self.webhooks: WebhookStore = Webhooks(pools)
         self.audit: AuditStore = Audit(pools)
+        self.events: EventStore = Events(pools)
 
     async def ping(self) -> Mapping[str, object]:
         """As `Ledger.ping`: `server`, `schemaReady`, and the migrations that are missing."""
