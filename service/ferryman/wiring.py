@@ -169,6 +169,7 @@ async def serve_api(settings: ApiSettings, stop: asyncio.Event) -> None:
                 partial(_maintain, "api", ledger, dispatcher, metrics),
                 partial(_receive, settings.stores, ledger, dispatcher, metrics),
                 partial(_provide_queues, ledger, settings.queues),
+                partial(_refuse_boundless_login, settings.stores),
                 partial(_renew_keys, keys),
             ),
         ):
@@ -190,14 +191,14 @@ async def run_pipeline_worker(
     from ferryman.telemetry.metrics import Metrics
     from ferryman.worker.runtime import WorkerOptions, run_worker
 
-    handlers = _load_handlers(settings)
     metrics = Metrics()
+    handlers = _load_handlers(settings)
     options = WorkerOptions(
         queues=tuple(dict.fromkeys(queues)), concurrency=concurrency, shutdown_grace_s=settings.grace_seconds
     )
     async with _stores(settings.stores, "ferryman-worker", metrics) as (ledger, dispatcher):
         report = await run_worker(
-            handlers,
+            _with_deliveries(handlers, settings, queues, ledger, metrics),
             options,
             _outside(settings.stores, ledger, dispatcher, metrics),
             _arq_pool(settings.stores.redis_url),
@@ -213,10 +214,36 @@ async def run_pipeline_worker(
     return report.exit_code
 
 
+def _with_deliveries(
+    handlers: Registry | Settings,
+    settings: WorkerSettings,
+    queues: Sequence[str],
+    ledger: Ledger,
+    metrics: Metrics,
+) -> Registry | Settings:
+    """The handlers, and beside them that of webhooks where their queue is among the worker's."""
+    from ferryman.core.webhooks import WEBHOOK_QUEUE
+    from ferryman.worker.courier import Courier
+    from ferryman.worker.deliveries import delivery_registry
+    from ferryman.worker.registry import Registry
+
+    if WEBHOOK_QUEUE not in queues:
+        return handlers
+    if not isinstance(handlers, Registry):
+        raise SettingsError(f"the queue {WEBHOOK_QUEUE} takes a worker of its own, not an arq settings class")
+    courier = Courier(allow_private=settings.webhooks_allow_private)
+    together = Registry()
+    together.include(handlers)
+    together.include(delivery_registry(ledger.webhooks, courier, SystemClock().now, metrics))
+    return together
+
+
 def _load_handlers(settings: WorkerSettings) -> Registry | Settings:
-    from ferryman.worker.registry import load_registry
+    from ferryman.worker.registry import Registry, load_registry
     from ferryman.worker.runtime import load_settings
 
+    if not settings.handlers and not settings.arq_settings:
+        return Registry()
     place = settings.handlers or settings.arq_settings or ""
     try:
         return load_registry(place) if settings.handlers else load_settings(place)
@@ -280,6 +307,7 @@ def _api_dependencies(
             calls_per_second=settings.rates.calls_per_second,
             call_burst=settings.rates.call_burst,
             trusted_proxies=settings.rates.trusted_proxies,
+            webhooks_allow_private=settings.webhooks_allow_private,
         ),
         build=BuildInfo(
             version=version("ferryman"),
@@ -316,6 +344,29 @@ async def _renew_keys(keys: KeySource, stop: asyncio.Event) -> None:
             await keys.renew()
             await _pause(stop, _KEYS_SECONDS)
         except KeysUnavailableError:
+            await _pause(stop, _AGAIN_SECONDS)
+
+
+async def _refuse_boundless_login(stores: StoreSettings, stop: asyncio.Event) -> None:
+    """End an API whose login is above row-level security, as soon as the ledger can be asked.
+
+    Raises SettingsError.
+    """
+    from ferryman.ledger.inspection import is_boundless
+    from ferryman.ports import LedgerError
+
+    while not stop.is_set():
+        try:
+            if await is_boundless(stores.database_url):
+                raise SettingsError(
+                    "the role in FERRYMAN_DATABASE_URL is a superuser or has BYPASSRLS: it is above the wall "
+                    "between tenants",
+                    "An administrator makes one for the service: CREATE ROLE ferryman LOGIN PASSWORD '…'; "
+                    "GRANT ferryman_service TO ferryman;",
+                    "FERRYMAN_OWNER_DATABASE_URL is the place of the present one, for `ferryman migrate`.",
+                )
+            return
+        except LedgerError:
             await _pause(stop, _AGAIN_SECONDS)
 
 

@@ -111,3 +111,12 @@ async def test_with_an_address_alone_only_the_api_is_asked() -> None:
     problems, found = await findings({"FERRYMAN_API_URL": "http://127.0.0.1:1"})
     assert problems == 1
     assert [f["subject"] for f in found] == ["configuration", "API"]
+
+
+async def test_a_login_above_the_walls_is_a_problem(
+    settings: dict[str, str], ledger_database: Database
+) -> None:
+    problems, found = await findings(settings | {"FERRYMAN_DATABASE_URL": ledger_database.owner_url})
+    assert problems == 1
+    assert "postgres is above row-level security" in texts(found, "problem")
+    assert "GRANT ferryman_service TO ferryman" in texts(found, "problem")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import aiohttp
 import pytest
 
 from ferryman.client import Client
+from ferryman.embedded import EmbeddedPostgres
 from ferryman.embedded.loopback import free_port
 from tests.support.commands import Running, clean_environment, ferryman, installation, running
 from tests.support.servers import Database
@@ -259,3 +261,19 @@ async def test_migrate_says_that_nobody_is_there() -> None:
     assert done.returncode == 3
     assert "ferryman doctor" in done.stderr
     assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("way", ["superuser", "bypassrls"])
+async def test_an_api_above_the_walls_does_not_start(
+    postgres: EmbeddedPostgres, ledger_database: Database, settings: dict[str, str], way: str
+) -> None:
+    url = ledger_database.owner_url
+    if way == "bypassrls":
+        role = f"strong_{secrets.token_hex(4)}"
+        postgres.sql(f"CREATE ROLE {role} LOGIN BYPASSRLS PASSWORD 'x'; GRANT ferryman_service TO {role}")
+        url = postgres.url(role, "x", ledger_database.name)
+    environment = clean_environment(**settings | {"FERRYMAN_DATABASE_URL": url})
+    done = await ferryman("api", "--port", "0", environment=environment)
+    assert done.returncode == 2, done.stderr
+    assert "is a superuser or has BYPASSRLS" in done.stderr
+    assert "GRANT ferryman_service TO ferryman" in done.stderr

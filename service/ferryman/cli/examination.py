@@ -84,6 +84,18 @@ def _server(seen: Inspection) -> Iterator[Finding]:
         )
     if seen.is_standby:
         yield problem("PostgreSQL", "this is a standby: it takes no jobs", "connect to the primary")
+    if seen.is_boundless:
+        yield problem(
+            "PostgreSQL",
+            f"{seen.login} is above row-level security: the API does not start as a superuser or BYPASSRLS",
+            "CREATE ROLE ferryman LOGIN PASSWORD '…'; GRANT ferryman_service TO ferryman",
+        )
+    elif seen.is_owner:
+        yield warning(
+            "PostgreSQL",
+            f"{seen.login} owns the schema: who takes over an API may change it",
+            "serve as a role of its own, and migrate as FERRYMAN_OWNER_DATABASE_URL",
+        )
     if seen.is_pooled:
         yield warning(
             "PostgreSQL", "there is a pooler in between", "let it pool by session, or connect directly"

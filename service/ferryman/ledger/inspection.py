@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
 
@@ -51,6 +53,8 @@ class Inspection(Struct, frozen=True, kw_only=True):
 
     version: str
     login: str
+    is_boundless: bool
+    is_owner: bool
     fsync: bool
     full_page_writes: bool
     synchronous_commit: str
@@ -69,6 +73,12 @@ async def inspect(url: str) -> Inspection:
 
     Raises LedgerUnavailableError, LedgerError.
     """
+    async with _connected(url) as connection:
+        return await _look(connection)
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Any]:
     with translated():
         connection = await asyncpg.connect(
             url,
@@ -78,9 +88,18 @@ async def inspect(url: str) -> Inspection:
             server_settings={"application_name": "ferryman-doctor"},
         )
         try:
-            return await _look(connection)
+            yield connection
         finally:
             await connection.close(timeout=_CONNECT_SECONDS)
+
+
+async def is_boundless(url: str) -> bool:
+    """Whether this login is above row-level security: a superuser, or BYPASSRLS.
+
+    Raises LedgerUnavailableError, LedgerError.
+    """
+    async with _connected(url) as connection:
+        return bool((await connection.fetchrow(_SERVER))["is_boundless"])
 
 
 async def _look(connection: Any) -> Inspection:
@@ -102,7 +121,12 @@ async def _look(connection: Any) -> Inspection:
 
 
 _SERVER: Final = """
-SELECT current_setting('server_version') AS version, current_user AS login,
+SELECT current_setting('server_version') AS version, session_user AS login,
+    (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = session_user) AS is_boundless,
+    EXISTS (
+        SELECT FROM pg_class
+        WHERE oid = to_regclass('ferryman.jobs') AND pg_get_userbyid(relowner) = session_user
+    ) AS is_owner,
     current_setting('fsync')::boolean AS fsync,
     current_setting('full_page_writes')::boolean AS full_page_writes,
     current_setting('synchronous_commit') AS synchronous_commit,
