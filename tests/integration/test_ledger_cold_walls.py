@@ -6,12 +6,20 @@ from typing import Any
 
 import pytest
 
-from ferryman.ledger.pool import Pools
-from ferryman.ports import DigestUnknownError, JobFilter, LetterFilter, Page, Scope, StatsQuery
+from ferryman.ledger.pool import Pools, Reaches
+from ferryman.ports import (
+    DigestUnknownError,
+    JobFilter,
+    LedgerError,
+    LetterFilter,
+    Page,
+    Scope,
+    StatsQuery,
+)
 from tests.support.keeping import NOTHING, age_jobs, apply, keep
 from tests.support.ledgers import assert_books, rows
 from tests.support.servers import Database
-from tests.support.stores import ACME, ADMIN, GLOBEX, Stores
+from tests.support.stores import ACME, ADMIN, EVERYONE, GLOBEX, Stores
 
 COLLEAGUE = Scope(tenant_id="acme", user_id=8)
 NAMESAKE = Scope(tenant_id="globex", user_id=7)
@@ -113,6 +121,40 @@ async def test_strangers_get_nothing(stores: Stores, ledger_database: Database, 
     for scope in (ACME, Scope(tenant_id="acme", user_id=7)):
         assert await call(stores, scope) != nothing
     await assert_books(ledger_database.owner_url)
+
+
+class SecondWallOnly(Pools):
+    """Connections on which a call without any tenant is one of globex: the statements filter nothing."""
+
+    def as_tenant(self, tenant_id: str | None) -> Reaches:
+        assert tenant_id is None
+        return super().as_tenant("globex")
+
+
+@pytest.mark.parametrize("name", sorted(CALLS.keys() - {"redrive"}))
+async def test_strangers_get_nothing_by_the_second_wall_alone(ledger_database: Database, name: str) -> None:
+    pools = SecondWallOnly(ledger_database.service_url)
+    call, nothing = CALLS[name]
+    try:
+        assert await call(Stores.on(pools), EVERYONE) == nothing
+        changed = "SELECT count(*) FROM ferryman.job_audit WHERE override"
+        assert (await rows(ledger_database.owner_url, changed))[0][0] == 0
+    finally:
+        await pools.close()
+
+
+async def test_a_redrive_by_the_second_wall_alone_moves_nothing(ledger_database: Database) -> None:
+    pools = SecondWallOnly(ledger_database.service_url)
+    stores = Stores.on(pools)
+    await stores.dead()
+    terms: Any = {"max_redrives": None, "batch_size": 9}
+    try:
+        with pytest.raises(LedgerError, match="42501"):
+            await stores.letters.preview(EVERYONE, ANY, **terms)
+        result = await stores.letters.redrive(EVERYONE, ANY, ADMIN, digest=None, reset_retries=True, **terms)
+        assert (result.requeued, result.skipped, result.remaining) == (0, 0, 0)
+    finally:
+        await pools.close()
 
 
 async def test_another_tenant_has_its_own_figures(stores: Stores) -> None:
