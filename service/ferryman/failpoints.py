@@ -30,6 +30,8 @@ NAMES: Final = frozenset(
         "maintainer.after_expire",
         "maintainer.in_rebuild",
         "maintainer.after_sweep",
+        "maintainer.in_relay",
+        "maintainer.after_relay",
         "maintainer.after_take",
     }
 )

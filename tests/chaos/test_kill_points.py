@@ -214,6 +214,35 @@ async def receiver_dies(scene: Scene, point: str) -> None:
     await scene.reaches(job_id, "completed")
 
 
+async def relay_dies(scene: Scene, point: str) -> None:
+    armed = await scene.api(point)
+    await scene.make_queue(armed)
+    status, webhook = await scene.call(
+        "POST", f"{armed.url}/api/webhooks", "admin", json={"url": "https://hooks.example.com/"}
+    )
+    assert status == 201, webhook
+    job_id = await scene.submit(armed, "quick")
+    await scene.dies(armed)
+    await scene.api()
+    scene.worker()
+    await scene.reaches(job_id, "completed")
+
+    async def told() -> list[str]:
+        rows = await scene.ledger.fetch(
+            "SELECT metadata ->> 'event' FROM ferryman.jobs WHERE metadata ->> 'webhookId' = $1"
+            " AND metadata ->> 'jobId' = $2 AND queue_name = 'system.webhooks' ORDER BY id",
+            webhook["webhookId"],
+            job_id,
+        )
+        return [row[0] for row in rows]
+
+    events = [f"job.{action}" for action in ("submitted", "claimed", "completed")]
+    await eventually(told, lambda found: found == events, within_s=HEALED_WITHIN_S)
+    # Nobody serves the system's queue here, and what waits in it would be taken for stuck.
+    await scene.ledger.execute("DELETE FROM ferryman.webhooks")
+    scene.stack.worker("--queue", "system.webhooks", "--concurrency", "4")
+
+
 SCENARIOS: dict[str, Scenario] = {
     "submit.before_insert": submission_dies,
     "submit.after_insert": submission_dies,
@@ -234,6 +263,8 @@ SCENARIOS: dict[str, Scenario] = {
     "maintainer.in_rebuild": rebuilder_dies,
     "maintainer.after_sweep": sweeper_dies,
     "maintainer.after_take": receiver_dies,
+    "maintainer.in_relay": relay_dies,
+    "maintainer.after_relay": relay_dies,
 }
 
 

@@ -69,6 +69,11 @@ async def path_of(api: Api, route: Route) -> str:
     """The route's path with names of things that are there, fit for the call."""
     if "{workerId}" in route.path:
         return route.path.format(workerId=await silent_worker(api))
+    if "{webhookId}" in route.path:
+        made = await api.call(
+            "POST", "/api/webhooks", {"url": "https://hooks.example.com/"}, bearer=EVERYTHING
+        )
+        return route.path.format(webhookId=made.json["webhookId"])
     if "{name}" in route.path:
         if route.name != "deleteQueue":
             return route.path.format(name="default")
@@ -108,7 +113,9 @@ async def test_every_example_works_and_answers_as_described(api: Api, route: Rou
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 async def test_refusals_answer_as_described(api: Api, route: Route) -> None:
-    path = route.path.format(jobId=uuid4(), deadLetterId=uuid4(), name="default", workerId="w-1")
+    path = route.path.format(
+        jobId=uuid4(), deadLetterId=uuid4(), name="default", workerId="w-1", webhookId=uuid4()
+    )
     assert_as_described(route, await api.call(route.method, path, bearer="forged"))
     assert_as_described(route, await api.call(route.method, path, bearer=token("nothing")))
     assert_as_described(route, await api.call(route.method, path + "?bogus=1", bearer=EVERYTHING))

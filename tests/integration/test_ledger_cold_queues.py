@@ -6,6 +6,7 @@ import json
 import pytest
 
 from ferryman.core.queues import BUILT_IN, QueueSettings, Retention
+from ferryman.core.webhooks import WEBHOOK_QUEUE
 from ferryman.ledger.pool import Pools
 from ferryman.ledger.statements import statement
 from ferryman.ledger.submissions import Submission, columns
@@ -28,8 +29,9 @@ async def audit(database: Database) -> list[tuple[str, str | None]]:
     return [(row["action"], row["queue_name"]) for row in found]
 
 
-async def test_the_three_are_there_from_the_start(stores: Stores) -> None:
+async def test_the_three_are_there_from_the_start_and_that_of_the_system(stores: Stores) -> None:
     found = {record.name: record for record in await stores.queues.all()}
+    assert found.pop(WEBHOOK_QUEUE).settings.retry.max_retries == 15
     assert {name: record.settings for name, record in found.items()} == dict(BUILT_IN)
     assert {(record.paused, record.version) for record in found.values()} == {(False, 1)}
     assert await stores.queues.get("background") == found["background"]

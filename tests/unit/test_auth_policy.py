@@ -38,6 +38,8 @@ TABLE = {
     Call.WORKER_DRAIN: ("", "", "ps"),
     Call.WORKER_DISMISS: ("", "", "s"),
     Call.AUDIT_READ: ("", "vas", ""),
+    Call.EVENT_READ: ("uvas", "vas", ""),
+    Call.WEBHOOK: ("", "a", ""),
     Call.ME_READ: ("", "", "uvaps"),
 }
 LETTERS = {"u": Role.USER, "v": Role.VIEWER, "a": Role.ADMIN, "p": Role.PLATFORM, "s": Role.SERVICE}

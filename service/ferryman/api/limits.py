@@ -9,7 +9,8 @@ from ipaddress import IPv4Network, IPv6Network
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Sizes in bytes, times in seconds. `calls_per_second` of one user, 0 for any number, and `call_burst` at
-    once; `trusted_proxies` are those whose word on the caller's address counts.
+    once; `trusted_proxies` are those whose word on the caller's address counts; `webhooks_allow_private`:
+    endpoints may be at internal addresses and take plain HTTP.
     """
 
     max_body_bytes: int = 1_048_576
@@ -21,6 +22,7 @@ class Limits:
     calls_per_second: float = 0.0
     call_burst: int = 0
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    webhooks_allow_private: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,9 @@ _INTRODUCTION: Final = (
     "Ferryman takes jobs over REST, keeps them in PostgreSQL and runs them on workers. A submission that was "
     "answered with 201 is stored durably. Every call under /api takes a bearer token (JWT) with the claims "
     "tenant_id, user_id and roles. Times are RFC 3339 in UTC, durations are milliseconds in fields that end "
-    "in Ms. Errors are problem documents (RFC 9457) whose code says what happened. Where a rate limit "
-    "applies, every answer carries RateLimit-Limit, RateLimit-Remaining and RateLimit-Reset."
+    "in Ms, and integers are written without a fraction. Errors are problem documents (RFC 9457) whose code "
+    "says what happened. Where a rate limit applies, every answer carries RateLimit-Limit, RateLimit-Remaining "
+    "and RateLimit-Reset."
 )
 _TAGS: Final[Mapping[str, str]] = {
     "jobs": "Submit, read, wait, cancel, retry",
@@ -33,6 +34,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "queues": "Queues and their settings",
     "workers": "Who runs jobs",
     "audit": "Who did what, and when",
+    "webhooks": "Endpoints that hear of what happens to jobs",
     "upkeep": "Retention and reconciliation",
     "identity": "Who asks, and what they may",
     "service": "For machines and readers, without a token",
@@ -41,19 +43,20 @@ _HEADERS: Final[Mapping[str, tuple[str, Json]]] = {
     "Idempotency-Key": (
         "The same key with the same body within 24 hours gets the first answer again, with the header "
         "Idempotent-Replayed: true",
-        {"type": "string", "minLength": 1, "maxLength": 200},
+        {"type": "string", "pattern": "^[ -~]{1,200}$"},
     ),
     "X-Override-Reason": (
         "Why an admin acts on another user's job; kept in the audit",
-        {"type": "string", "minLength": 1, "maxLength": 500},
+        {"type": "string", "pattern": "^[ -~]{1,500}$"},
     ),
     "X-Tenant-Id": (
         "For which tenant a service acts; refused from every other role",
-        {"type": "string", "minLength": 1, "maxLength": 50},
+        {"type": "string", "pattern": "^[!-~]([ -~]{0,48}[!-~])?$"},
     ),
     "X-Correlation-Id": (
-        "Taken or made, echoed, logged, and stored on the job",
-        {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+        "Echoed, logged, and stored on the job. Made where there is none, and where it is not 1 to 128 of "
+        "A–Z a–z 0–9 . _ : -",
+        {"type": "string"},
     ),
 }
 _WHOLE: Final = {"type": "integer", "minimum": 0}
@@ -74,6 +77,7 @@ _ALWAYS: Final = (
 _PATH_NAMES: Final[Mapping[str, Json]] = {
     "jobId": {"type": "string", "format": "uuid"},
     "deadLetterId": {"type": "string", "format": "uuid"},
+    "webhookId": {"type": "string", "format": "uuid"},
     "workerId": {"type": "string", "minLength": 1, "maxLength": 100},
     "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_.-]{0,62}$"},
 }
@@ -243,7 +247,7 @@ def _problem(status: int, codes: Sequence[str]) -> Json:
 
 
 def _body_problems(route: Route) -> tuple[str, ...]:
-    always = ("invalid_request", "tenant_required", "token_in_url")
+    always = ("malformed_request", "invalid_request", "tenant_required", "token_in_url")
     if route.body is None:
         return always
     return (

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
+from aiohttp import web
 
 from ferryman import ports
 from ferryman.api.rates import rate_headers
 from ferryman.auth.keys import KeysUnavailableError, TokenRefusedError
 from ferryman.auth.policy import ForbiddenError, TenantRequiredError
 from ferryman.lifecycle import failures as lifecycle
+
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -38,6 +41,7 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 # Every code that an answer may carry: its status and its title.
 CODES: Final[dict[str, tuple[int, str]]] = {
+    "malformed_request": (400, "The bytes are no HTTP request that can be read"),
     "invalid_json": (400, "The body is not a JSON document that can be taken"),
     "invalid_request": (400, "The request has fields that cannot be taken"),
     "invalid_cursor": (400, "The cursor is broken"),
@@ -55,7 +59,8 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "twin_unfinished": (409, "An unfinished job holds the same unique key"),
     "idempotency_in_flight": (409, "The first request with this key is not answered yet"),
     "digest_unknown": (409, "The preview is unknown or spent"),
-    "built_in": (409, "The queue always exists"),
+    "built_in": (409, "The queue always exists, or its name is kept"),
+    "too_many_webhooks": (409, "The tenant has as many webhooks as it may"),
     "queue_not_empty": (409, "The queue has unfinished jobs"),
     "worker_alive": (409, "The worker still beats"),
     "body_too_large": (413, "The body is too large"),
@@ -110,6 +115,16 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         )
 
 
+def problem_response(problem: Problem, correlation_id: str) -> web.Response:
+    """The answer that a problem is."""
+    return web.Response(
+        status=problem.status,
+        body=_ENCODER.encode(problem.document(correlation_id)),
+        headers=problem.headers,
+        content_type="application/problem+json",
+    )
+
+
 def invalid(*errors: FieldError) -> Problem:
     """A 400 that names every field that was found wrong."""
     paths = ", ".join(error.path for error in errors[:5])
@@ -130,6 +145,7 @@ _SIMPLE: Final[dict[type[Exception], str]] = {
     lifecycle.KeyBusyError: "idempotency_in_flight",
     lifecycle.BuiltInQueueError: "built_in",
     lifecycle.WorkerAliveError: "worker_alive",
+    lifecycle.TooManyWebhooksError: "too_many_webhooks",
     ports.UnknownQueueError: "unknown_queue",
     ports.QueueNotEmptyError: "queue_not_empty",
 }

@@ -15,11 +15,13 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ferryman.api.fields import got
 from ferryman.api.problems import FieldError, invalid
+from ferryman.core.addresses import MAX_URL_CHARS
 from ferryman.core.failures import ErrorClass
 from ferryman.core.priority import MAX_PRIORITY, MIN_PRIORITY
 from ferryman.core.queues import DelayMs, QueueName, Retries, TimeoutMs, TypeName, VisibilityMs
 from ferryman.core.retry import MAX_DELAY_MS
 from ferryman.core.status import JobStatus
+from ferryman.core.webhooks import EventName, WebhookSettings
 from ferryman.lifecycle.orders import Order
 
 MAX_TTL_MS: Final = 315_360_000_000
@@ -189,6 +191,27 @@ class ReconcileOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_redrives: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
 
 
+class WebhookOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """An endpoint: where it is, and what it wants to hear of. An empty list leaves that filter open."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=MAX_URL_CHARS, description="an absolute https:// URL")]
+    events: Annotated[list[EventName], Meta(max_length=50)] | None = None
+    queues: Annotated[list[QueueName], Meta(max_length=50)] | None = None
+    types: Annotated[list[TypeName], Meta(max_length=50)] | None = None
+    enabled: bool | None = None
+
+
+def webhook_settings(order: WebhookOrder) -> WebhookSettings:
+    """What an order says, with the defaults for what it leaves out."""
+    return WebhookSettings(
+        url=order.url,
+        events=order.events or [],
+        queues=order.queues or [],
+        types=order.types or [],
+        enabled=order.enabled is not False,
+    )
+
+
 # ----------------------------------------------------------------------------------------------- queries
 
 
@@ -265,6 +288,13 @@ class LettersQuery(Struct, frozen=True, kw_only=True, rename="camel"):
     status: Literal["dead", "requeued", "discarded", "any"] = "dead"
     older_than_ms: AgeMs | UnsetType = UNSET
     newer_than_ms: AgeMs | UnsetType = UNSET
+    limit: Limit = 50
+    cursor: Cursor | UnsetType = UNSET
+
+
+class DeliveriesQuery(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Which page of an endpoint's deliveries."""
+
     limit: Limit = 50
     cursor: Cursor | UnsetType = UNSET
 

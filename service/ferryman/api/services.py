@@ -19,6 +19,7 @@ from ferryman.lifecycle.replays import Replays
 from ferryman.lifecycle.submission import Submission
 from ferryman.lifecycle.upkeep import Upkeep
 from ferryman.lifecycle.waits import Waits
+from ferryman.lifecycle.webhooks import Webhooks
 from ferryman.lifecycle.workers import Workers
 from ferryman.ports import Clock, Dice, Dispatcher, Ledger
 from ferryman.telemetry.metrics import Metrics
@@ -54,6 +55,7 @@ class Services:
     figures: Figures
     waits: Waits
     workers: Workers
+    webhooks: Webhooks
 
     async def release(self) -> None:
         """Let held requests go, and hold none any more."""
@@ -86,4 +88,5 @@ def build_services(given: Dependencies) -> Services:
         figures=Figures(ledger, link, clock),
         waits=Waits(ledger),
         workers=Workers(ledger, link, given.metrics),
+        webhooks=Webhooks(ledger, clock, allow_private=given.limits.webhooks_allow_private),
     )

@@ -47,11 +47,11 @@ def timed(value: Any) -> Any:
     return value
 
 
-class _Shape(Struct, rename="camel"):
+class Shape(Struct, rename="camel"):
     """Base of all answers."""
 
 
-class SubmittedView(_Shape):
+class SubmittedView(Shape):
     """A job that was stored; `duplicate` when it was there before."""
 
     job_id: Id
@@ -68,7 +68,7 @@ class SubmittedView(_Shape):
     duplicate: bool
 
 
-class ForeignTwinView(_Shape):
+class ForeignTwinView(Shape):
     """The unfinished job of another user that holds the unique key."""
 
     job_id: Id
@@ -89,24 +89,24 @@ SubmittedOrTwin = Annotated[
 ]
 
 
-class BulkView(_Shape):
+class BulkView(Shape):
     """One entry a submission, in order: a SubmittedView, or a ForeignTwinView."""
 
     jobs: list[SubmittedOrTwin]
 
 
-class ErrorView(_Shape):
+class ErrorView(Shape):
     class_: str = msgspec.field(name="class")
     message: str
     details: JsonObject
 
 
-class ProgressView(_Shape):
+class ProgressView(Shape):
     percent: float | None
     note: str | None
 
 
-class JobView(_Shape):
+class JobView(Shape):
     """A job. `timeoutMs` null: as its handler or its queue says. In lists, `input` and `output` over 4 KiB
     are left out, and `omitted` names them; `attempts` only come with a single job.
     """
@@ -147,28 +147,28 @@ class JobView(_Shape):
     attempts: list[dict[str, Any]] | UnsetType = UNSET
 
 
-class JobsView(_Shape):
+class JobsView(Shape):
     jobs: list[JobView]
     next_cursor: str | None
 
 
-class HistoryView(_Shape):
+class HistoryView(Shape):
     history: list[dict[str, Any]]
     next_cursor: str | None
 
 
-class ReasonView(_Shape):
+class ReasonView(Shape):
     code: Code
     message: str
     details: dict[str, Any]
 
 
-class EstimateView(_Shape):
+class EstimateView(Shape):
     earliest: Time
     latest: Time
 
 
-class ExplanationView(_Shape):
+class ExplanationView(Shape):
     """Why a job is not running, the first to be removed first; none when it runs or has ended. `source` says
     who knew its place.
     """
@@ -180,19 +180,19 @@ class ExplanationView(_Shape):
     source: Literal["redis", "ledger"]
 
 
-class AuditView(_Shape):
+class AuditView(Shape):
     entries: list[dict[str, Any]]
     next_cursor: str | None
 
 
-class ChangedView(_Shape):
+class ChangedView(Shape):
     """The job as the change left it."""
 
     job_id: Id
     status: JobStatus
 
 
-class LetterView(_Shape):
+class LetterView(Shape):
     dead_letter_id: Id
     original_job_id: Id
     tenant_id: str
@@ -216,25 +216,25 @@ class LetterView(_Shape):
     omitted: list[str] | UnsetType = UNSET
 
 
-class LettersView(_Shape):
+class LettersView(Shape):
     dead_letters: list[LetterView]
     next_cursor: str | None
 
 
-class ClosedLetterView(_Shape):
+class ClosedLetterView(Shape):
     """The dead letter as the change left it."""
 
     dead_letter_id: Id
     status: Literal["requeued", "discarded"]
 
 
-class QuantilesView(_Shape):
+class QuantilesView(Shape):
     p50: float | None
     p95: float | None
     p99: float | None
 
 
-class StatsView(_Shape):
+class StatsView(Shape):
     """Figures of a window; rates are fractions of the jobs that ended in it."""
 
     from_: Time = msgspec.field(name="from")
@@ -249,21 +249,21 @@ class StatsView(_Shape):
     throughput_per_second: float
 
 
-class EnvironmentView(_Shape):
+class EnvironmentView(Shape):
     """What people call the installation; `alert` where a mistake hurts: its name begins with `prod`."""
 
     name: str
     tone: Literal["calm", "alert"]
 
 
-class LinksView(_Shape):
+class LinksView(Shape):
     """Addresses with `{traceId}`, `{correlationId}` or `{jobId}` where the id belongs."""
 
     trace: str | None
     logs: str | None
 
 
-class MeView(_Shape):
+class MeView(Shape):
     """Who asks. `can` names every right as `<call>:<ownership>`, the ownership one of own, tenant, all."""
 
     tenant_id: str | None
@@ -277,20 +277,20 @@ class MeView(_Shape):
     links: LinksView
 
 
-class WorkersView(_Shape):
+class WorkersView(Shape):
     count: int
     slots: int
     busy: int
 
 
-class TotalsView(_Shape):
+class TotalsView(Shape):
     arrivals: int
     completions: int
     failures: int
     service_ms: int
 
 
-class QueueStatusView(_Shape):
+class QueueStatusView(Shape):
     queue: str
     paused: bool
     size: int
@@ -313,11 +313,11 @@ class QueueStatusView(_Shape):
     source: Literal["redis", "ledger"]
 
 
-class QueueStatusesView(_Shape):
+class QueueStatusesView(Shape):
     queues: list[QueueStatusView]
 
 
-class QueueView(_Shape):
+class QueueView(Shape):
     """A queue and its settings, as PUT takes them. Who may not change it sees of `tenants` its own entry."""
 
     queue: str
@@ -336,11 +336,11 @@ class QueueView(_Shape):
     retention: Retention
 
 
-class QueuesView(_Shape):
+class QueuesView(Shape):
     queues: list[QueueView]
 
 
-class WorkerView(_Shape):
+class WorkerView(Shape):
     """A worker as its last beat left it; `lost` once it has been silent for six seconds."""
 
     worker_id: str
@@ -355,11 +355,11 @@ class WorkerView(_Shape):
     last_heartbeat_at: Time
 
 
-class WorkerListView(_Shape):
+class WorkerListView(Shape):
     workers: list[WorkerView]
 
 
-class RetentionView(_Shape):
+class RetentionView(Shape):
     """How many rows went, or would go."""
 
     dry_run: bool
@@ -370,7 +370,7 @@ class RetentionView(_Shape):
     audit: int
 
 
-class PreviewView(_Shape):
+class PreviewView(Shape):
     """What an apply with this digest would move."""
 
     matched: int
@@ -378,18 +378,18 @@ class PreviewView(_Shape):
     digest: str
 
 
-class RedriveView(_Shape):
+class RedriveView(Shape):
     requeued: int
     skipped: int
     remaining: int
 
 
-class DependencyView(_Shape):
+class DependencyView(Shape):
     state: Literal["up", "down", "wrong"]
     details: dict[str, Any]
 
 
-class ReadinessView(_Shape):
+class ReadinessView(Shape):
     """`degraded`: jobs are still taken, but nothing dispatches them but the ledger."""
 
     status: Literal["ready", "degraded", "unavailable"]
@@ -397,7 +397,7 @@ class ReadinessView(_Shape):
     dependencies: dict[str, DependencyView]
 
 
-class LivenessView(_Shape):
+class LivenessView(Shape):
     status: Literal["ok"]
     version: str
 

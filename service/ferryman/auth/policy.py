@@ -36,6 +36,8 @@ class Call(StrEnum):
     WORKER_DRAIN = "worker.drain"
     WORKER_DISMISS = "worker.dismiss"
     AUDIT_READ = "audit.read"
+    EVENT_READ = "event.read"
+    WEBHOOK = "webhook.manage"
     ME_READ = "me.read"
 
 
@@ -93,6 +95,9 @@ RIGHTS: Final[dict[tuple[Call, Ownership], tuple[Role, ...]]] = {
     (Call.WORKER_DRAIN, _ALL): (_P, _S),
     (Call.WORKER_DISMISS, _ALL): (_S,),
     (Call.AUDIT_READ, _TENANT): (_V, _A, _S),
+    (Call.EVENT_READ, _OWN): (_U, _V, _A, _S),
+    (Call.EVENT_READ, _TENANT): (_V, _A, _S),
+    (Call.WEBHOOK, _TENANT): (_A,),
     (Call.ME_READ, _ALL): (_U, _V, _A, _P, _S),
 }
 

@@ -71,15 +71,22 @@ def run_api(arguments: argparse.Namespace) -> int:
 
 def run_worker(arguments: argparse.Namespace) -> int:
     """Work until SIGTERM."""
+    from ferryman.core.queues import is_system
     from ferryman.settings.processes import worker_settings
     from ferryman.wiring import run_pipeline_worker
 
     # The handlers are found from where the command is run, as with `python -m`.
     sys.path.insert(0, os.getcwd())
     environment = _begin()
-    settings = worker_settings(environment, handlers=arguments.handlers, arq_settings=arguments.settings)
+    queues = arguments.queue or ["default"]
+    settings = worker_settings(
+        environment,
+        handlers=arguments.handlers,
+        arq_settings=arguments.settings,
+        has_own=all(is_system(queue) for queue in queues),
+    )
     _end_with_stdin(arguments, settings.grace_seconds)
-    return _run(run_pipeline_worker(settings, arguments.queue or ["default"], arguments.concurrency))
+    return _run(run_pipeline_worker(settings, queues, arguments.concurrency))
 
 
 def run_migrate(arguments: argparse.Namespace) -> int:

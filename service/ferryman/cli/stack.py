@@ -18,6 +18,7 @@ from ferryman.cli.failures import CommandError
 from ferryman.cli.supervisor import CommandUnit, ServerUnit, Supervisor
 from ferryman.client import Client, ClientError
 from ferryman.core.queues import BUILT_IN
+from ferryman.core.webhooks import WEBHOOK_QUEUE
 from ferryman.embedded import EmbeddedPostgres, EmbeddedRedis
 from ferryman.embedded.loopback import HOST, free_port, is_free
 from ferryman.embedded.secret_files import write_secret
@@ -163,7 +164,9 @@ class Stack:
             await self._until(client, self._has_all_workers)
 
     async def _add_worker(self, number: int) -> None:
-        queues = [word for queue in self.queues for word in ("--queue", queue)]
+        # The first one brings webhooks to their endpoints besides.
+        served = [*self.queues, WEBHOOK_QUEUE] if number == 1 else self.queues
+        queues = [word for queue in served for word in ("--queue", queue)]
         worker = self._command(f"worker {number}", "worker", "--handlers", self._handlers, *queues)
         await self._supervisor.add(worker)
         self._workers.append(worker)

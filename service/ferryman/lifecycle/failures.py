@@ -31,7 +31,15 @@ class NotDeadError(LifecycleError):
 
 
 class BuiltInQueueError(LifecycleError):
-    """One of the three queues that always exist."""
+    """One of the queues that always exist, or a name that is kept for such."""
+
+
+class TooManyWebhooksError(LifecycleError):
+    """The tenant has as many endpoints as it may."""
+
+
+class RefusedUrlError(LifecycleError):
+    """Nothing may be sent to this URL. The message says what it takes."""
 
 
 class WorkerAliveError(LifecycleError):
@@ -48,6 +56,10 @@ class KeyBusyError(LifecycleError):
 
 class TooManyWaitsError(LifecycleError):
     """The tenant holds as many requests open as it may."""
+
+
+class TooManyStreamsError(LifecycleError):
+    """The user holds as many event streams open as a user may."""
 
 
 class RateLimitedError(LifecycleError):

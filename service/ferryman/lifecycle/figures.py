@@ -9,6 +9,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from ferryman.auth.policy import Call
+from ferryman.core.queues import is_system
 from ferryman.lifecycle.asker import Asker
 from ferryman.lifecycle.dispatching import DispatcherLink
 from ferryman.lifecycle.failures import TooManyWaitsError, not_found
@@ -76,6 +77,10 @@ class Figures:
         finally:
             self._held -= 1
 
+    async def of_tenant(self, queue: str, tenant_id: str) -> QueueStatus:
+        """A tenant's share of one queue. Raises NotFoundError."""
+        return (await self._look(queue, tenant_id))[queue]
+
     def close(self) -> None:
         """Let everyone go, and hold nobody any more."""
         self._closed = True
@@ -97,9 +102,11 @@ class Figures:
             records = await self._ledger.queues.all()
         else:
             record = await self._ledger.queues.get(queue)
-            if record is None:
-                raise not_found("queue")
-            records = [record]
+            records = [] if record is None else [record]
+        if tenant_id is not None:
+            records = [record for record in records if not is_system(record.name)]
+        if queue is not None and not records:
+            raise not_found("queue")
         return {record.name: await self._read_one(record, tenant_id) for record in records}
 
     async def _read_one(self, record: QueueRecord, tenant_id: str | None) -> QueueStatus:

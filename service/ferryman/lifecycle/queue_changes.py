@@ -6,7 +6,7 @@ from msgspec import structs
 
 from ferryman.auth.policy import Call, Ownership, may
 from ferryman.core.job import Actor
-from ferryman.core.queues import BUILT_IN, QueueSettings
+from ferryman.core.queues import BUILT_IN, QueueSettings, is_system
 from ferryman.lifecycle.asker import Asker
 from ferryman.lifecycle.dispatching import DispatcherLink
 from ferryman.lifecycle.failures import BuiltInQueueError, not_found
@@ -23,20 +23,23 @@ class Queues:
         self._link = link
 
     async def all(self, asker: Asker) -> list[QueueRecord]:
-        """Every queue by name."""
+        """Every queue by name; those of the system for who may change queues alone."""
         asker.actor(Call.QUEUE_READ, Ownership.ALL)
-        return [_shown_to(asker, record) for record in await self._ledger.queues.all()]
+        records = await self._ledger.queues.all()
+        return [_shown_to(asker, record) for record in records if _is_open_to(asker, record.name)]
 
     async def get(self, asker: Asker, name: str) -> QueueRecord:
         """One queue. Raises NotFoundError."""
         asker.actor(Call.QUEUE_READ, Ownership.ALL)
-        record = await self._ledger.queues.get(name)
+        record = await self._ledger.queues.get(name) if _is_open_to(asker, name) else None
         if record is None:
             raise not_found("queue")
         return _shown_to(asker, record)
 
     async def put(self, asker: Asker, name: str, settings: QueueSettings) -> tuple[QueueRecord, bool]:
-        """Create or replace; True when it was created."""
+        """Create or replace; True when it was created. Raises BuiltInQueueError for a name that is kept."""
+        if is_system(name) and await self._ledger.queues.get(name) is None:
+            raise BuiltInQueueError("names that begin with system. are kept for the system's own queues")
         record, created = await self._ledger.queues.put(name, settings, _name(asker))
         await self._changed(record)
         return record, created
@@ -52,8 +55,8 @@ class Queues:
     async def delete(self, asker: Asker, name: str) -> None:
         """Raises BuiltInQueueError, QueueNotEmptyError, NotFoundError."""
         actor = _name(asker)
-        if name in BUILT_IN:
-            raise BuiltInQueueError(f"{name} is one of the three queues that always exist")
+        if name in BUILT_IN or is_system(name):
+            raise BuiltInQueueError(f"{name} is one of the queues that always exist")
         if not await self._ledger.queues.delete(name, actor):
             raise not_found("queue")
         self._directory.forget(name)
@@ -64,9 +67,17 @@ class Queues:
         await self._link.call(lambda dispatcher: dispatcher.configure(record))
 
 
+def _is_open_to(asker: Asker, name: str) -> bool:
+    return not is_system(name) or _may_change(asker)
+
+
+def _may_change(asker: Asker) -> bool:
+    return may(asker.principal, Call.QUEUE_CHANGE, Ownership.ALL) is not None
+
+
 def _shown_to(asker: Asker, record: QueueRecord) -> QueueRecord:
     """Who may not change queues learns nothing of other tenants: which there are, and what they may."""
-    if may(asker.principal, Call.QUEUE_CHANGE, Ownership.ALL) is not None:
+    if _may_change(asker):
         return record
     own = {k: v for k, v in record.settings.tenants.items() if k == asker.principal.tenant_id}
     return structs.replace(record, settings=structs.replace(record.settings, tenants=own))

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ferryman.core.queues import is_queue_name
+from ferryman.core.queues import is_queue_name, is_system
 from ferryman.ports import Clock, Ledger, QueueRecord, UnknownQueueError
 
 _FRESH_SECONDS: Final = 1.0
@@ -19,7 +19,9 @@ class _Entry(Struct):
 
 
 class QueueDirectory:
-    """Remembers existing queues only, so that names from outside cannot fill it."""
+    """Remembers existing queues only, so that names from outside cannot fill it. Nobody submits to those of
+    the system, so it does not know them.
+    """
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
@@ -32,7 +34,7 @@ class QueueDirectory:
         entry = self._entries.get(name)
         if entry is not None and self._clock.monotonic() - entry.read_at < _FRESH_SECONDS:
             return entry.record
-        if not is_queue_name(name):
+        if not is_queue_name(name) or is_system(name):
             raise UnknownQueueError(name)
         record = await self._read(name)
         if record is None:

@@ -10,6 +10,7 @@ from typing import Final
 from ferryman.maintainer.periodic import Periodic
 from ferryman.maintainer.reaper import Reaper
 from ferryman.maintainer.receiver import Receiver
+from ferryman.maintainer.relay import Relay
 from ferryman.maintainer.steadiness import Steadiness
 from ferryman.maintainer.sweeper import Rebuilder, Sweeper
 from ferryman.maintainer.timekeeping import Expirer, Partitioner, Promoter
@@ -41,6 +42,7 @@ class Maintainer:
             Receiver(ledger, dispatcher, metrics),
             Sweeper(ledger, dispatcher, clock, metrics),
             Expirer(ledger, dispatcher),
+            Relay(ledger, dispatcher, metrics),
             Partitioner(ledger),
         )
 

@@ -94,16 +94,20 @@ class ApiSettings:
     drain_seconds: float
     grace_seconds: float
     queues: Mapping[str, QueueSettings]
+    webhooks_allow_private: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """Of `ferryman worker`: either `handlers` or `arq_settings` is set."""
+    """Of `ferryman worker`: either `handlers` or `arq_settings` is set, or neither where its queues are the
+    system's alone.
+    """
 
     stores: StoreSettings
     handlers: str | None
     arq_settings: str | None
     grace_seconds: float
+    webhooks_allow_private: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +191,7 @@ def api_settings(environment: Environment, *, host: str | None, port: int | None
         drain_seconds=_first(environment.get(v.API_DRAIN_SECONDS), DEFAULT_DRAIN_SECONDS),
         grace_seconds=grace_seconds(environment),
         queues=queues_of_file(environment),
+        webhooks_allow_private=environment.get(v.WEBHOOK_ALLOW_PRIVATE) is True,
     )
 
 
@@ -200,16 +205,19 @@ def rate_settings(environment: Environment) -> RateSettings:
 
 
 def worker_settings(
-    environment: Environment, *, handlers: str | None, arq_settings: str | None
+    environment: Environment, *, handlers: str | None, arq_settings: str | None, has_own: bool = False
 ) -> WorkerSettings:
-    """`handlers` and `arq_settings` are what the command line says; without both the environment is asked."""
-    if not handlers and not arq_settings:
+    """`handlers` and `arq_settings` are what the command line says; without both the environment is asked.
+    `has_own`: the worker knows the jobs of its queues by itself, and takes no word of an application.
+    """
+    if not handlers and not arq_settings and not has_own:
         handlers = environment.require(v.HANDLERS)
     return WorkerSettings(
         stores=store_settings(environment),
         handlers=handlers,
         arq_settings=arq_settings,
         grace_seconds=grace_seconds(environment),
+        webhooks_allow_private=environment.get(v.WEBHOOK_ALLOW_PRIVATE) is True,
     )
 
 

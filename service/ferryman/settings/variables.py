@@ -163,6 +163,14 @@ def _pooler(text: str) -> bool:
             raise ValueError
 
 
+def _yes_or_no(text: str) -> bool:
+    match text:
+        case "true" | "false":
+            return text == "true"
+        case _:
+            raise ValueError
+
+
 def _failpoint(text: str) -> str:
     if text not in failpoints.NAMES:
         raise ValueError
@@ -265,6 +273,11 @@ POOL_SIZE: Final = Variable(
 POOLER: Final = Variable(
     "FERRYMAN_POOLER", "none, or transaction for a pooler in transaction mode before PostgreSQL", _pooler
 )
+WEBHOOK_ALLOW_PRIVATE: Final = Variable(
+    "FERRYMAN_WEBHOOK_ALLOW_PRIVATE",
+    "true, so that webhooks may go to internal addresses and over plain HTTP, or false",
+    _yes_or_no,
+)
 API_DRAIN_SECONDS: Final = Variable(
     "FERRYMAN_API_DRAIN_SECONDS",
     "seconds from 0 to 600 in which a stopping API says that it is not ready and still answers",
@@ -288,5 +301,5 @@ ALL: Final[tuple[Variable[object], ...]] = (
     HANDLERS, QUEUES_FILE, API_URL, TOKEN, LOG_FORMAT, LOG_LEVEL, MAX_BODY_BYTES, HOST, PORT,
     SHUTDOWN_GRACE_SECONDS, API_RATE_PER_SECOND, API_RATE_BURST, TRUSTED_PROXIES, ENVIRONMENT_NAME,
     TRACE_LINK, LOGS_LINK,
-    POOL_SIZE, POOLER, API_DRAIN_SECONDS, FAILPOINT, POSTGRES_BIN, REDIS_BIN,
+    POOL_SIZE, POOLER, WEBHOOK_ALLOW_PRIVATE, API_DRAIN_SECONDS, FAILPOINT, POSTGRES_BIN, REDIS_BIN,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from msgspec import Struct
 from ferryman.auth.principal import Principal
 from ferryman.core.failures import ValidationError
 from ferryman.core.job import NewJob
-from ferryman.core.queues import QueueSettings
+from ferryman.core.queues import QueueSettings, is_system
 from ferryman.lifecycle.asker import Asker
 from ferryman.lifecycle.orders import Order, make_job
 from ferryman.ports import LedgerUnavailableError
@@ -80,6 +80,6 @@ class Offspring:
             except LedgerUnavailableError:
                 await backoff.pause()
                 continue
-            if settings is None:
+            if settings is None or is_system(queue):
                 raise ValidationError(f"there is no queue {queue!r}")
             return settings

@@ -78,7 +78,7 @@ ROUTES: Final = (
         handle=put_queue,
         body=SettingsReader(QueueSettings),
         answers={201: (QueueView, "The queue is new"), 200: (QueueView, "The settings were replaced")},
-        problems=("not_found",),
+        problems=("not_found", "built_in"),
         examples=(
             Example(
                 body={
