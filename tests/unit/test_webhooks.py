@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -137,9 +136,9 @@ class Names(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        rest: dict[str, Any] = {"proto": 0, "flags": 0}
         return [
-            ResolveResult(hostname=host, host=one, port=port, family=family, **rest) for one in self.addresses
+            ResolveResult(hostname=host, host=one, port=port, family=family, proto=0, flags=0)
+            for one in self.addresses
         ]
 
     async def close(self) -> None:
