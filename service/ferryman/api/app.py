@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from aiohttp import web
 
@@ -22,7 +23,7 @@ def create_app(given: Dependencies) -> web.Application:
     app[SERVICES] = services
     app[STOPPING] = asyncio.Event()
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, endpoint(route, services))
+        app.router.add_route(route.method, _pattern(route.path), endpoint(route, services))
     _add_open_pages(app, services)
     app.on_shutdown.append(_release)
     return app
@@ -31,6 +32,18 @@ def create_app(given: Dependencies) -> web.Application:
 def begin_stopping(app: web.Application) -> None:
     """Say at `/readyz` that no more calls should come; those that do come are answered."""
     app[STOPPING].set()
+
+
+def _pattern(path: str) -> str:
+    """The path for the router. A name at its end is none of the fixed words that may stand there, so that a
+    wrong method on those is answered as such, and not by a look for a thing of that name.
+    """
+    head, _, last = path.rpartition("/")
+    words = {end for start, _, end in (route.path.rpartition("/") for route in ROUTES) if start == head}
+    fixed = "|".join(sorted(re.escape(word) for word in words if not word.startswith("{")))
+    if not last.startswith("{") or not fixed:
+        return path
+    return f"{head}/{{{last[1:-1]}:(?!(?:{fixed})$)[^{{}}/]+}}"
 
 
 def _add_open_pages(app: web.Application, services: Services) -> None:

@@ -118,6 +118,14 @@ def _fault(name: str, text: object, info: inspect.Type, kind: Any) -> Iterator[F
     try:
         if "\x00" in str(text):
             raise msgspec.ValidationError
-        msgspec.convert(text, kind, strict=False)
+        # Not strict, the digits of a number would do for a time.
+        msgspec.convert(text, kind, strict=_is_time(info))
     except msgspec.ValidationError:
         yield FieldError(name, f"takes {takes(info)}; got {got(text)}")
+
+
+def _is_time(info: inspect.Type) -> bool:
+    if isinstance(info, inspect.Metadata):
+        return _is_time(info.type)
+    kinds = info.types if isinstance(info, inspect.UnionType) else (info,)
+    return any(isinstance(kind, inspect.DateTimeType) for kind in kinds)

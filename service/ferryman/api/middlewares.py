@@ -7,13 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from ferryman.api.exchange import correlation_id
 from ferryman.api.keys import CORRELATION, RATE
-from ferryman.api.problems import Problem, problem_of
+from ferryman.api.problems import Problem, problem_of, problem_response
 from ferryman.api.rates import rate_headers
 from ferryman.auth.tokens import TokenRefusedError
 from ferryman.telemetry import names
@@ -21,8 +20,7 @@ from ferryman.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-_ENCODER: Final = msgspec.json.Encoder()
-_COMMON: Final[Mapping[str, str]] = {
+COMMON_HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Server": "ferryman",
@@ -49,7 +47,7 @@ def make_edge(metrics: Metrics) -> Middleware:
             response = _problem_response(_known(error), correlation, error, request)
         if (standing := request.get(RATE)) is not None and "RateLimit-Limit" not in response.headers:
             response.headers.update(rate_headers(standing))
-        response.headers.update(_COMMON)
+        response.headers.update(COMMON_HEADERS)
         response.headers["X-Correlation-Id"] = correlation
         _report(metrics, request, response, time.perf_counter() - started)
         return response
@@ -78,12 +76,7 @@ def _problem_response(
         log.info(names.REQUEST_FAILED, extra={**fields, "reason": str(error)})
     else:
         log.debug(names.REQUEST_FAILED, extra=fields)
-    return web.Response(
-        status=problem.status,
-        body=_ENCODER.encode(problem.document(correlation)),
-        headers=problem.headers,
-        content_type="application/problem+json",
-    )
+    return problem_response(problem, correlation)
 
 
 def _report(metrics: Metrics, request: web.Request, response: web.StreamResponse, seconds: float) -> None:

@@ -6,15 +6,15 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
+from ferryman.api.connections import MAX_LINE_BYTES, Connection
 from ferryman.api.limits import Limits
 
 _BACKLOG: Final = 1_024
 _LINGER_SECONDS: Final = 1.0
-_MAX_LINE: Final = 8_190
 
 
 @asynccontextmanager
@@ -25,17 +25,7 @@ async def serving(
 
     At the end no connection is taken any more, and running requests have `grace_seconds`.
     """
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=grace_seconds,
-        keepalive_timeout=limits.keepalive_seconds,
-        lingering_time=_LINGER_SECONDS,
-        max_line_size=_MAX_LINE,
-        max_field_size=_MAX_LINE,
-        auto_decompress=False,
-    )
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=grace_seconds)
     await runner.setup()
     try:
         listener = await _listen(runner, host, port, limits)
@@ -49,11 +39,19 @@ async def serving(
 
 async def _listen(runner: web.AppRunner, host: str, port: int, limits: Limits) -> asyncio.Server:
     loop = asyncio.get_running_loop()
-    make = runner.server
-    assert make is not None, "the runner was set up"
+    server = runner.server
+    assert server is not None, "the runner was set up"
+    options: dict[str, Any] = {
+        "access_log": None,
+        "keepalive_timeout": limits.keepalive_seconds,
+        "lingering_time": _LINGER_SECONDS,
+        "max_line_size": MAX_LINE_BYTES,
+        "max_field_size": MAX_LINE_BYTES,
+        "auto_decompress": False,
+    }
 
     def connection() -> asyncio.Protocol:
-        handler = make()
+        handler = Connection(server, loop=loop, **options)
         loop.call_later(limits.header_seconds, _close_if_silent, handler)
         return handler
 
