@@ -70,7 +70,7 @@ class Model:
         """A worker that knows these types wants so many."""
         for known in types:
             for job_id in sorted(i for i, p in self.aside.items() if p.type == known)[: max(0, wanted)]:
-                self.ready[job_id] = self.aside.pop(job_id)
+                self.ready[job_id] = structs.replace(self.aside.pop(job_id), put_off=None)
                 wanted -= 1
 
     def infl(self) -> Counter[str]:

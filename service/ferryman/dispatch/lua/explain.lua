@@ -23,14 +23,14 @@ local function look_for()
   local entry = call('HGET', JOB, id)
   if entry then
     local due_ms = call('ZSCORE', DUE, id)
-    return WHERE[sub(entry, 1, 1)], -1, due_ms and max(0, math.ceil(due_ms - exact)) or -1
+    return WHERE[sub(entry, 1, 1)], -1, due_ms and in_ms(tonumber(due_ms)) or -1
   end
   return call('ZSCORE', LEASE, id) and 'claimed' or 'nowhere', -1, -1
 end
 
 local function next_start_in_ms()
   local at_ms = tonumber(call('ZSCORE', LIM, tenant) or 0)
-  return at_ms > exact and min(DAY_MS, math.ceil(at_ms - exact)) or -1
+  return at_ms > exact and in_ms(at_ms) or -1
 end
 
 local where, ahead, comes_in_ms = look_for()

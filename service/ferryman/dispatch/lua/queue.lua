@@ -52,9 +52,19 @@ local function ready_key(tenant)
 end
 
 -- Redis time in whole milliseconds, and to the microsecond; the same all through a script.
+local now_ms, exact_ms
 local function clock()
-  local time = call('TIME')
-  return time[1] * 1000 + floor(time[2] / 1000), time[1] * 1000 + time[2] / 1000
+  if not now_ms then
+    local time = call('TIME')
+    now_ms, exact_ms = time[1] * 1000 + floor(time[2] / 1000), time[1] * 1000 + time[2] / 1000
+  end
+  return now_ms, exact_ms
+end
+
+-- Whole milliseconds from now until then, rounded up.
+local function in_ms(then_ms)
+  local _, exact = clock()
+  return min(DAY_MS, max(0, math.ceil(then_ms - exact - TICK_MS)))
 end
 
 -- The 16-byte pieces of a string.

@@ -134,12 +134,12 @@ local function welcome(types, wanted)
   end
 end
 
-local function due_in(exact)
+local function due_in()
   local at_ms = next_event_ms()
-  return at_ms < math.huge and min(DAY_MS, max(0, math.ceil(at_ms - exact))) or -1
+  return at_ms < math.huge and in_ms(at_ms) or -1
 end
 
-local now, exact = clock()
+local now = clock()
 if #ARGV[2] > 0 then
   release(pieces(ARGV[2]), pieces(ARGV[3]), cmsgpack.unpack(ARGV[4]))
 end
@@ -159,4 +159,4 @@ if more then
 else
   call('DEL', WAKE)
 end
-return { more and 1 or 0, due_in(exact), rules.paused and 1 or 0, rules.cold and 1 or 0, claimed }
+return { more and 1 or 0, due_in(), rules.paused and 1 or 0, rules.cold and 1 or 0, claimed }
