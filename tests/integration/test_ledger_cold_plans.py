@@ -194,3 +194,22 @@ async def test_a_batch_of_retention_reads_a_batch(archive: Database) -> None:
     for tenant in ("small", "large", None):
         arguments = [tenant, None, None, FIRST, LAST, 100, *kept, True, "s", "1", False, None, None, None]
         assert await read_rows(archive, "prune_jobs", *arguments) <= 101
+
+
+async def test_the_relay_reads_on_where_it_was(archive: Database) -> None:
+    async with connected(archive.owner_url) as connection:
+        await connection.execute("DELETE FROM ferryman.webhooks; DELETE FROM ferryman.webhook_cursors")
+        await connection.execute(
+            "INSERT INTO ferryman.webhooks (id, tenant_id, url, events, queues, types, enabled, since)"
+            " VALUES (gen_random_uuid(), 'large', 'https://x.example/', '{}', '{}', '{}', true, '3:3:')"
+        )
+        await connection.execute(
+            "INSERT INTO ferryman.webhook_cursors SELECT tenant_id, xid, id FROM ferryman.job_audit"
+            " WHERE tenant_id = 'large' ORDER BY xid OFFSET 99 LIMIT 1"
+        )
+    # Of the transaction that the cursor is in, of the next ones up to the limit, and one row for each question.
+    assert await read_rows(archive, "read_relay", 100, 20) <= 3 * 98 + 100 + 2
+
+
+async def test_deliveries_are_found_by_their_endpoint(archive: Database) -> None:
+    assert await read_rows(archive, "find_deliveries", LAST, LAST, 51) == 0

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from ferryman.core.webhooks import WebhookSettings
 from ferryman.ledger.failures import sqlstate
 from ferryman.ledger.idempotency import IdempotencyKeys
 from ferryman.ledger.migrate import migrate
 from ferryman.ledger.pool import Pools
+from ferryman.ledger.webhooks import Webhooks
 from ferryman.ports import KeyHolder, LetterFilter
 from tests.support.ledgers import USER, connected, new_id, new_job, rows, value
 from tests.support.poolers import PROGRAM, pooled
@@ -28,8 +30,11 @@ WALLED = (
     "queue_totals",
     "redrive_previews",
     "idempotency_keys",
+    "webhooks",
+    "webhook_secrets",
 )
 REFUSED = "42501"
+ENDPOINT = WebhookSettings(url="https://hooks.example.com/", events=[], queues=[], types=[], enabled=True)
 
 
 @pytest.fixture
@@ -45,6 +50,7 @@ async def stores(pools: Pools) -> Stores:
         await stores.dead(tenant_id=tenant)
         await stores.letters.preview(scope, LetterFilter(), max_redrives=None, batch_size=9)
         await keys.take(KeyHolder(tenant, 7, "key"), body_hash=b"hash", job_ids=[new_id()])
+        await Webhooks(pools).add(tenant, new_id(), ENDPOINT, "whsec_x", USER)
     return stores
 
 
@@ -101,6 +107,9 @@ CHANGES = (
     "DELETE FROM ferryman.redrive_previews WHERE tenant_id = 'globex'",
     "DELETE FROM ferryman.idempotency_keys WHERE tenant_id = 'globex'",
     "DELETE FROM ferryman.jobs WHERE status = 'pending'",
+    "UPDATE ferryman.webhooks SET url = 'https://evil.example.com/' WHERE tenant_id = 'globex'",
+    "DELETE FROM ferryman.webhooks WHERE tenant_id = 'globex'",
+    "UPDATE ferryman.webhook_secrets SET expires_at = now() WHERE tenant_id = 'globex'",
 )
 
 
@@ -132,6 +141,12 @@ FORBIDDEN = (
     "SELECT * FROM ferryman.leaders",
     "SELECT * FROM ferryman.schema_migrations",
     "SELECT body_hash FROM ferryman.idempotency_keys",
+    "SELECT secret FROM ferryman.webhook_secrets",
+    "SELECT * FROM ferryman.webhook_cursors",
+    "UPDATE ferryman.webhook_secrets SET secret = 'mine'",
+    "UPDATE ferryman.webhooks SET tenant_id = 'globex'",
+    "INSERT INTO ferryman.webhook_secrets (webhook_id, tenant_id, secret)"
+    " VALUES (gen_random_uuid(), 'globex', 'x')",
     "SELECT * FROM ferryman.job_audit_default",
     "SELECT ferryman.prune_audit('default', now(), 1)",
     "SELECT ferryman.drop_audit_days(now())",
