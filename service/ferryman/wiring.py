@@ -6,6 +6,7 @@ Imports stand inside the functions: each kind of process loads only what it need
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _CONFIGURATION_ACTOR: Final = "configuration"
 _AGAIN_SECONDS: Final = 1.0
+_COLLECT_AFTER: Final = (20_000, 20, 50)  # new objects, and collections of the younger generations
 _ARQ_CONNECTIONS: Final = 2
 _ARQ_TIMEOUT_SECONDS: Final = 1.0
 
@@ -132,6 +134,7 @@ async def serve_api(settings: ApiSettings, stop: asyncio.Event) -> None:
     async with _stores(settings.stores, "ferryman-api", metrics) as (ledger, dispatcher):
         given = _api_dependencies(settings, ledger, dispatcher, metrics)
         app = create_app(given)
+        _collect_rarely()
         async with (
             serving(
                 app,
@@ -164,6 +167,7 @@ async def run_pipeline_worker(
     from ferryman.worker.runtime import WorkerOptions, run_worker
 
     handlers = _load_handlers(settings)
+    _collect_rarely()
     metrics = Metrics()
     options = WorkerOptions(
         queues=tuple(dict.fromkeys(queues)), concurrency=concurrency, shutdown_grace_s=settings.grace_seconds
@@ -181,6 +185,16 @@ async def run_pipeline_worker(
         logging.shutdown()
         os._exit(report.exit_code)
     return report.exit_code
+
+
+def _collect_rarely() -> None:
+    """Spare the garbage collector what was imported, which stays, and what a batch makes, which goes by itself.
+
+    Left alone it takes a tenth of the time of single submissions, a fifth of that of bulk ones and of jobs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def _load_handlers(settings: WorkerSettings) -> Registry | Settings:
