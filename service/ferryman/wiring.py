@@ -188,7 +188,7 @@ async def run_pipeline_worker(
 
 
 def _collect_rarely() -> None:
-    """Spare the garbage collector what was imported, which stays, and what a batch makes, which goes by itself.
+    """Spare the garbage collector what was imported, which stays, and batches, which go by themselves.
 
     Left alone it takes a tenth of the time of single submissions, a fifth of that of bulk ones and of jobs.
     """
