@@ -111,7 +111,8 @@ async def test_a_job_with_its_attempts_and_retry_state(api: Api) -> None:
 async def test_a_history_pages(api: Api) -> None:
     job_id = await api.submitted()
     await run(api, Complete(b"{}"))
-    seen, cursor = [], ""
+    seen: list[str] = []
+    cursor: str | None = ""
     while cursor is not None:
         more = f"&cursor={cursor}" if cursor else ""
         page = (await api.call("GET", f"/api/jobs/{job_id}/history?limit=1{more}")).json
@@ -189,7 +190,7 @@ async def test_lists_page_newest_first_and_filter(api: Api) -> None:
         for n in range(6)
     ]
     seen: list[str] = []
-    cursor = ""
+    cursor: str | None = ""
     while cursor is not None:
         page = (await api.call("GET", f"/api/jobs?limit=4{f'&cursor={cursor}' if cursor else ''}")).json
         seen += [job["jobId"] for job in page["jobs"]]

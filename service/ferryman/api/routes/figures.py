@@ -63,6 +63,7 @@ ROUTES: Final = (
         tag="figures",
         call=Call.FIGURES_READ,
         handle=queue_status,
+        is_bounded=False,
         query=QueryReader(StatusQuery),
         answers={200: (QueueStatusesView, "Every queue by name; with `queue` that one alone")},
         problems=("not_found", "too_many_waits"),
