@@ -36,17 +36,23 @@ def open_client(url: str, *, connections: int, timeout_s: float) -> Redis:
         "lib_version": None,
     }
     try:
-        if url.startswith("sentinel://"):
-            return _by_sentinel(urlsplit(url), options)
-        given = parse_url(url)
-        if given.get("path"):
-            del options["socket_keepalive"]
-        return Redis.from_pool(ConnectionPool(**{**given, **options}))
+        is_sentinel = url.startswith("sentinel://")
+        client = _by_sentinel(urlsplit(url), options) if is_sentinel else _direct(url, options)
+        pool: Any = client.connection_pool
+        pool.make_connection()  # which refuses what an address may not say
+        return client
     except (ValueError, TypeError):
         # Without the cause: its text may hold a piece of the password.
         raise RedisAddressError(
             f"not an address of Redis: redis://, rediss://, unix:// or {SENTINEL_FORM}"
         ) from None
+
+
+def _direct(url: str, options: dict[str, Any]) -> Redis:
+    given = parse_url(url)
+    if given.get("path"):
+        del options["socket_keepalive"]
+    return Redis.from_pool(ConnectionPool(**{**given, **options}))
 
 
 def _by_sentinel(url: SplitResult, options: dict[str, Any]) -> Redis:

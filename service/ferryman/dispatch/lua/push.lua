@@ -53,9 +53,8 @@ local function place_running(id, owner, token, tenant, lease_ms)
     add_lease(id, tenant, token, now + lease_ms)
     return
   end
-  local holder, charged = parse_own(owner)
-  if holder ~= token then
-    call('HSET', OWN, id, own_entry(token, charged, tenant))
+  if parse_own(owner) ~= token then
+    call('HSET', OWN, id, token .. tenant)
   end
 end
 

@@ -4,12 +4,12 @@
 -- Job ids and claim tokens are 16 raw bytes; many of them come as one string, end to end.
 --
 --   :t:<tenant>  zset   ready ids by score
---   :ring        zset   tenants with ready ids that may run, by virtual key = virtual time - credit of the head
---   :vt          zset   tenants by virtual time, in worker-milliseconds / weight; every tenant of the ring is in it
+--   :ring        zset   tenants with ready ids that may run, by key: the smallest is served next, see `ring_key`
+--   :vt          zset   tenants by virtual time: worker-milliseconds of ended runs / weight; all of the ring are in it
 --   :due         zset   ids that wait for their time, by Redis time in milliseconds
 --   :job         hash   id of :due -> flag (s scheduled, r retrying), score, "|", tenant
 --   :lease       zset   running ids by the end of their lease, Redis time in milliseconds
---   :own         hash   id of :lease -> token, milliseconds charged at the claim, ":", tenant
+--   :own         hash   id of :lease -> token, tenant
 --   :infl        hash   tenant -> running ids, none at 0
 --   :count       hash   "ready:", "scheduled:", "retrying:" + tenant -> waiting ids, none at 0; totals under ""
 --   :wake        zset   at most one member: there is work
@@ -63,7 +63,7 @@ do
     max_concurrency = tonumber(meta[4] or 0),
     tenant_max = tonumber(meta[5] or 0),
     weight = tonumber(meta[6] or 1),
-    run_ms = tonumber(meta[7] or 1),
+    run_ms = tonumber(meta[7] or 1), -- of a typical run
   }
 end
 
@@ -80,17 +80,26 @@ local function count_running(tenant, by)
   end
 end
 
--- How many more ids of the tenant may run.
-local function room_of(tenant)
-  if rules.tenant_max == 0 then
-    return math.huge
-  end
-  return rules.tenant_max - (call('HGET', INFL, tenant) or 0)
+local function running_of(tenant)
+  return tonumber(call('HGET', INFL, tenant) or 0)
 end
 
--- What the priority in a score's fraction is worth, in worker-milliseconds (core.priority.priority_of).
-local function credit(score)
-  return floor((score - floor(score)) * 128) * rules.aging
+-- How many more ids of a tenant may run, of which so many do.
+local function room_beside(running)
+  return rules.tenant_max == 0 and math.huge or rules.tenant_max - running
+end
+
+-- What a run counts that has not ended: the time of a typical one.
+local function typical_charge()
+  return max(1, rules.run_ms) / rules.weight
+end
+
+-- Runs that go on count as typical ones until they end and their time is known. So a key never falls below the
+-- virtual time, and a newcomer, who starts at the smallest of these, is served within one round. The priority in the
+-- fraction of the head's score (core.priority.priority_of) is worth a credit of worker time.
+local function ring_key(time, running, score)
+  local priority = floor((score - floor(score)) * 128)
+  return time + running * typical_charge() - priority * rules.aging
 end
 
 -- The smallest virtual time in the ring: where a tenant starts that was not waiting. Who lies below it and is not
@@ -115,10 +124,16 @@ local function virtual_time(tenant)
   return tonumber(call('ZSCORE', VT, tenant) or 0)
 end
 
+-- Count worker time that a tenant has used.
+local function charge(tenant, time)
+  call('ZADD', VT, max(virtual_time(tenant), least()) + time, tenant)
+end
+
 -- Put a tenant into the ring where it belongs, or take it out.
 local function enroll(tenant)
   local head = call('ZRANGE', ready_key(tenant), 0, 0, 'WITHSCORES')
-  if not head[1] or room_of(tenant) <= 0 then
+  local running = running_of(tenant)
+  if not head[1] or room_beside(running) <= 0 then
     call('ZREM', RING, tenant)
     return
   end
@@ -127,7 +142,7 @@ local function enroll(tenant)
     time = max(time, least())
     call('ZADD', VT, time, tenant)
   end
-  call('ZADD', RING, time - credit(tonumber(head[2])), tenant)
+  call('ZADD', RING, ring_key(time, running, tonumber(head[2])), tenant)
 end
 
 -- Tenants whose place in the ring may have changed; `enroll_touched` once at the end of a script.
@@ -180,31 +195,28 @@ local function remove_due(id)
   end
 end
 
--- token, milliseconds charged, tenant of an entry in :own.
+-- token, tenant of an entry in :own.
 local function parse_own(entry)
-  local colon = string.find(entry, ':', 17, true)
-  return sub(entry, 1, 16), tonumber(sub(entry, 17, colon - 1)), sub(entry, colon + 1)
-end
-
-local function own_entry(token, charged_ms, tenant)
-  return token .. string.format('%d', charged_ms) .. ':' .. tenant
+  return sub(entry, 1, 16), sub(entry, 17)
 end
 
 local function add_lease(id, tenant, token, ends_ms)
   call('ZADD', LEASE, ends_ms, id)
-  call('HSET', OWN, id, own_entry(token, 0, tenant))
+  call('HSET', OWN, id, token .. tenant)
   count_running(tenant, 1)
   touched[tenant] = true
 end
 
+-- A lease that ends without a word on how long the run took counts as a typical one.
 local function remove_lease(id)
   local entry = call('HGET', OWN, id)
   call('ZREM', LEASE, id)
   if entry then
     call('HDEL', OWN, id)
     call('SREM', CANCEL, id)
-    local _, _, tenant = parse_own(entry)
+    local _, tenant = parse_own(entry)
     count_running(tenant, -1)
+    charge(tenant, typical_charge())
     touched[tenant] = true
   end
 end

@@ -12,26 +12,19 @@
 
 local LATEST_SHARE = 0.05 -- of one run in the typical run time
 
--- Give or take worker time that was charged too much or too little.
-local function correct(tenant, owed_ms)
-  local time = max(virtual_time(tenant), least())
-  call('ZADD', VT, time + owed_ms / rules.weight, tenant)
-end
-
 local function release(ids, tokens, runs)
   local entries = call('HMGET', OWN, unpack(ids))
-  local done, known, freed, owed = {}, {}, {}, {}
+  local done, known, freed, used = {}, {}, {}, {}
   for i, id in ipairs(ids) do
-    local token, charged, tenant
     if entries[i] and not known[id] then
-      token, charged, tenant = parse_own(entries[i])
-    end
-    if token == tokens[i] then
-      known[id] = true
-      done[#done + 1] = id
-      freed[tenant] = (freed[tenant] or 0) + 1
-      owed[tenant] = (owed[tenant] or 0) + runs[i] - charged
-      rules.run_ms = rules.run_ms + (runs[i] - rules.run_ms) * LATEST_SHARE
+      local token, tenant = parse_own(entries[i])
+      if token == tokens[i] then
+        known[id] = true
+        done[#done + 1] = id
+        freed[tenant] = (freed[tenant] or 0) + 1
+        used[tenant] = (used[tenant] or 0) + runs[i]
+        rules.run_ms = rules.run_ms + (runs[i] - rules.run_ms) * LATEST_SHARE
+      end
     end
   end
   if #done == 0 then
@@ -43,31 +36,29 @@ local function release(ids, tokens, runs)
   call('HSET', META, 'run_ms', rules.run_ms)
   for tenant, n in pairs(freed) do
     count_running(tenant, -n)
-    correct(tenant, owed[tenant])
+    charge(tenant, used[tenant] / rules.weight)
     touched[tenant] = true
   end
 end
 
 -- Take the tenant's next ids, until its turn is over: `most` are taken, or the rival's key is reached.
 -- Returns the ids taken.
-local function take(tenant, most, charge, rival)
+local function take(tenant, running, most, rival)
   local heads = call('ZRANGE', ready_key(tenant), 0, most, 'WITHSCORES')
-  local found = floor(#heads / 2)
-  if found == 0 then
+  if not heads[1] then
     call('ZREM', RING, tenant)
     return {}
   end
-  local started, ids, key = virtual_time(tenant), {}, nil
+  local time, ids, key = virtual_time(tenant), {}, nil
   repeat
     ids[#ids + 1] = heads[#ids * 2 + 1]
     local next_score = heads[#ids * 2 + 2]
-    key = next_score and started + #ids * charge - credit(tonumber(next_score))
+    key = next_score and ring_key(time, running + #ids, tonumber(next_score))
   until #ids == most or not key or (rival and key >= rival)
   call('ZREMRANGEBYRANK', ready_key(tenant), 0, #ids - 1)
-  call('ZADD', VT, started + #ids * charge, tenant)
   count('ready', tenant, -#ids)
   count_running(tenant, #ids)
-  if key and room_of(tenant) > 0 then
+  if key and room_beside(running + #ids) > 0 then
     call('ZADD', RING, key, tenant)
   else
     call('ZREM', RING, tenant)
@@ -75,34 +66,42 @@ local function take(tenant, most, charge, rival)
   return ids
 end
 
+-- The ids of the tenant that is served next, `room` at most; nil when there is none.
+local function take_next(room)
+  local first = call('ZRANGE', RING, 0, 1, 'WITHSCORES')
+  local tenant, rival = first[1], tonumber(first[4])
+  if not tenant then
+    return nil
+  end
+  local running = running_of(tenant)
+  local most = min(room, room_beside(running))
+  if rival then
+    most = min(most, floor((rival - tonumber(first[2])) / typical_charge()) + 1)
+  end
+  if most <= 0 then
+    call('ZREM', RING, tenant)
+    return {}, tenant
+  end
+  return take(tenant, running, most, rival), tenant
+end
+
 local function claim(tokens, ends_ms)
   local room = #tokens
   if rules.max_concurrency > 0 then
     room = min(room, rules.max_concurrency - call('ZCARD', LEASE))
   end
-  local charged = max(1, floor(rules.run_ms + 0.5))
-  local charge = charged / rules.weight
   local claimed, leases, owners = {}, {}, {}
   while #claimed < room do
-    local first = call('ZRANGE', RING, 0, 1, 'WITHSCORES')
-    local tenant, rival = first[1], tonumber(first[4])
-    if not tenant then
+    local ids, tenant = take_next(room - #claimed)
+    if not ids then
       break
     end
-    local most = min(room - #claimed, room_of(tenant))
-    if rival then
-      most = min(most, floor((rival - tonumber(first[2])) / charge) + 1)
-    end
-    if most <= 0 then
-      call('ZREM', RING, tenant)
-    else
-      for _, id in ipairs(take(tenant, most, charge, rival)) do
-        claimed[#claimed + 1] = id
-        leases[#leases + 1] = ends_ms
-        leases[#leases + 1] = id
-        owners[#owners + 1] = id
-        owners[#owners + 1] = own_entry(tokens[#claimed], charged, tenant)
-      end
+    for _, id in ipairs(ids) do
+      claimed[#claimed + 1] = id
+      leases[#leases + 1] = ends_ms
+      leases[#leases + 1] = id
+      owners[#owners + 1] = id
+      owners[#owners + 1] = tokens[#claimed] .. tenant
     end
   end
   if #claimed > 0 then
