@@ -37,7 +37,7 @@ def make_claimed(**fields: Any) -> Claimed:
 
 
 def gone(job_id: UUID) -> Position:
-    """Where an ended job belongs."""
+    """Where an ended job is."""
     return Position(id=job_id, queue="default", tenant_id="acme", kind="gone")
 
 
@@ -63,7 +63,7 @@ class FakeLedger:
     async def _queue(self, name: str) -> QueueRecord | None:
         self._look()
         settings = self.records.get(name)
-        return settings and QueueRecord(name=name, settings=settings, paused=False, version=1)
+        return QueueRecord(name=name, settings=settings, paused=False, version=1) if settings else None
 
     async def claim(
         self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, types: Sequence[str]

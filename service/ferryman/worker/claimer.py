@@ -99,8 +99,8 @@ class Claimer:
         await self._deliver()
         return go_on
 
-    async def wait(self) -> None:
-        """Until there is something to release or to claim; a second at most while slots are free."""
+    async def wait(self, is_over: Callable[[], bool]) -> None:
+        """Until there is something to release or to claim, or all is over; a second at most."""
         was_full = self.free == 0
         if not was_full and not self._link.is_away:
             self._link.listen(self._book.known)
@@ -108,7 +108,7 @@ class Claimer:
         until_s = self._ledger_back_s if self._is_ledger_away else self._next_look_s
         timer = self._loop.call_later(max(0.0, until_s - self._monotonic()), self._ring)
         try:
-            while not (self._rang or self._link.has_news or self._has_reason(was_full)):
+            while not (self._rang or self._link.has_news or self._has_reason(was_full) or is_over()):
                 await self._pulse.next()
         finally:
             timer.cancel()
@@ -193,18 +193,20 @@ class Claimer:
         task.add_done_callback(self._claims.discard)
 
     async def _claim(self, queue: str, pairs: Sequence[tuple[UUID, UUID]]) -> None:
+        doubtful = {job_id for job_id, _ in pairs}
         try:
             claimed = await self._attempts.claim(self._worker_id, pairs, types=self._types)
-        except Exception as error:
-            self._releases.doubt(job_id for job_id, _ in pairs)
-            self._ledger_failed(error)
-        else:
             failpoints.reach("worker.after_claim")
             self._ledger_pause.reset()
+            refused = doubtful - {job.id for job in claimed}
+            doubtful.clear()
+            if refused:
+                self._metrics.count(names.REFUSED_CLAIMS_TOTAL, len(refused), queue=queue)
+                self._releases.refuse(refused)
             self._take(queue, claimed)
-            if len(claimed) < len(pairs):
-                came = {job.id for job in claimed}
-                self._refuse(queue, [job_id for job_id, _ in pairs if job_id not in came])
+        except Exception as error:
+            self._releases.doubt(doubtful)
+            self._ledger_failed(error)
         finally:
             self._reserved -= len(pairs)
             self._pulse.beat()
@@ -235,10 +237,6 @@ class Claimer:
         self._metrics.count(names.CLAIMED_TOTAL, len(claimed), queue=queue)
         for job in claimed:
             self._start(job)
-
-    def _refuse(self, queue: str, job_ids: Sequence[UUID]) -> None:
-        self._metrics.count(names.REFUSED_CLAIMS_TOTAL, len(job_ids), queue=queue)
-        self._releases.refuse(job_ids)
 
     def _ledger_failed(self, error: Exception) -> None:
         pause_s = self._ledger_pause.next_s()

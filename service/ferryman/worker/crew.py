@@ -83,6 +83,7 @@ class Crew:
             clock=outside.clock,
             dice=outside.dice,
             claiming=lambda: self.claimer.in_flight,
+            on_zombie=self._zombie_appeared,
         )
         self._link = RedisLink(dispatcher, self.pulse)
         self.claimer = Claimer(
@@ -135,7 +136,7 @@ class Crew:
             return
         self._is_exhausted = may_end and self._has_nothing
         if not self._is_exhausted:
-            await self.claimer.wait()
+            await self.claimer.wait(lambda: self.is_done)
 
     @property
     def is_done(self) -> bool:
@@ -195,13 +196,15 @@ class Crew:
         ledger does not take what was done.
         """
         executor = self.executor
-        if executor.zombies >= min(ZOMBIE_LIMIT, self.identity.slots):
-            self.drain.wear_out()
         if not self.drain.may_claim or executor.quarantine.is_closed:
             return 0
         if self.settler.unflushed >= UNFLUSHED_LIMIT:
             return 0
         return self.identity.slots - executor.busy
+
+    def _zombie_appeared(self) -> None:
+        if self.executor.zombies >= min(ZOMBIE_LIMIT, self.identity.slots):
+            self.drain.wear_out()
 
     def _start(self, claimed: Claimed) -> None:
         self.executor.start(claimed)

@@ -16,6 +16,8 @@ from ferryman.telemetry import names
 REFRESH_S: Final = 2.0
 MOST_POLICIES: Final = 4_096
 
+_DEFAULT: Final = QueueSettings()
+
 log = logging.getLogger(__name__)
 
 Policy = tuple[RetryPolicy, int]
@@ -36,8 +38,8 @@ class QueueBook:
         return [name for name in self._wanted if name in self._settings]
 
     def lease_ms(self, queue: str) -> int:
-        """The visibility timeout of a known queue."""
-        return self._settings[queue].visibility_timeout_ms
+        """The visibility timeout of a queue, the default's for one that is gone."""
+        return self._settings.get(queue, _DEFAULT).visibility_timeout_ms
 
     def policy(self, claimed: Claimed, handler: HandlerSettings) -> Policy:
         """Retry policy and time limit of a claimed job, by the precedence of `core.queues`."""
@@ -86,7 +88,7 @@ class QueueBook:
                 log.warning(names.LEDGER_AWAY, extra={"error": str(error)})
 
     def _work_out(self, claimed: Claimed, handler: HandlerSettings) -> Policy:
-        settings = self._settings.get(claimed.queue) or QueueSettings()
+        settings = self._settings.get(claimed.queue, _DEFAULT)
         policy = retry_policy(
             settings,
             claimed.type,
