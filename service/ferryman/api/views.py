@@ -330,6 +330,7 @@ def submitted_view(
     """The answer to a submission; of another user's job not more than that it is there."""
     if inserted.duplicate and inserted.user_id != user_id:
         return ForeignTwinView(job_id=str(inserted.id), status=inserted.status, duplicate=True)
+    created_at = time(inserted.created_at)
     return SubmittedView(
         job_id=str(inserted.id),
         status=inserted.status,
@@ -338,8 +339,8 @@ def submitted_view(
         priority=inserted.priority,
         tenant_id=inserted.tenant_id,
         user_id=inserted.user_id,
-        created_at=time(inserted.created_at),
-        run_at=time(inserted.run_at),
+        created_at=created_at,
+        run_at=created_at if inserted.run_at == inserted.created_at else time(inserted.run_at),
         correlation_id=correlation_id,
         trace_id=trace_id,
         duplicate=inserted.duplicate,
