@@ -12,6 +12,7 @@ from redis.asyncio.sentinel import Sentinel
 SENTINEL_FORM: Final = "sentinel://[[user]:password@]host[:port][,host[:port]...]/service[/db]"
 _SENTINEL_PORT: Final = 26379
 _CONNECT_S: Final = 1.0
+_SENTINEL_S: Final = 0.3
 
 
 class RedisAddressError(ValueError):
@@ -67,8 +68,8 @@ def _by_sentinel(url: SplitResult, options: dict[str, Any]) -> Redis:
     sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
         [_host_and_port(host) for host in hosts.split(",")],
         sentinel_kwargs={
-            "socket_timeout": options["socket_connect_timeout"],
-            "socket_connect_timeout": options["socket_connect_timeout"],
+            "socket_timeout": _SENTINEL_S,
+            "socket_connect_timeout": _SENTINEL_S,
             "username": query.get("sentinel_username"),
             "password": query.get("sentinel_password"),
             **encrypted,

@@ -36,7 +36,7 @@ def translated() -> Iterator[None]:
     """Raise RedisAwayError or RedisRefusedError for whatever the client raises inside."""
     try:
         yield
-    except foreign.TimeoutError as error:
+    except (foreign.TimeoutError, TimeoutError) as error:
         raise RedisAwayError("Redis did not answer in time") from error
     except (foreign.ConnectionError, OSError) as error:
         raise RedisAwayError(f"Redis cannot be reached ({type(error).__name__})") from error

@@ -11,7 +11,7 @@
 -- returns 1; 0 when this rebuild is over because another one has begun
 --
 -- At most 100 ids a call. The ledger's word wins: a waiting id loses its lease. Only a page of a rebuild, which was
--- read a while ago, leaves alone what was named since the rebuild began and what is leased. Repeating a call changes
+-- read a while ago, leaves alone what was heard of since the rebuild began and what is leased. Repeating a call changes
 -- nothing but times (a delay counts from the call) and gives back places once more.
 
 local generation = ARGV[1]

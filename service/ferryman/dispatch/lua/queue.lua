@@ -16,7 +16,7 @@
 --   :resv        hash   second of expiry -> reserved places
 --   :cancel      set    running ids that are asked to stop
 --   :meta        hash   epoch (missing = cold), version, paused, aging, max_concurrency, tenant_max, weight, run_ms
---   :seen        set    while a rebuild runs: its generation, and the ids that were named since it began
+--   :seen        set    while a rebuild runs: its generation, and the ids that were heard of since it began
 --
 -- An id is in one place only: ready, due or leased. Every script keeps that, and the counts, by itself.
 

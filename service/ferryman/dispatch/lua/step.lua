@@ -34,6 +34,9 @@ local function release(ids, tokens, runs)
   call('HDEL', OWN, unpack(done))
   call('SREM', CANCEL, unpack(done))
   call('HSET', META, 'run_ms', rules.run_ms)
+  if call('EXISTS', SEEN) == 1 then
+    call('SADD', SEEN, unpack(done)) -- or a page of a rebuild, read before they ended, would bring them back
+  end
   for tenant, n in pairs(freed) do
     count_running(tenant, -n)
     charge(tenant, used[tenant] / rules.weight)
