@@ -208,8 +208,8 @@ class Crew:
 
     def _start(self, claimed: Claimed) -> None:
         self.executor.start(claimed)
-        if claimed.visibility_timeout_ms != self.book.lease_ms(claimed.queue):
-            self.keeper.hurry()  # its lease in Redis was taken for the queue's visibility timeout
+        if claimed.visibility_timeout_ms < self.book.lease_ms(claimed.queue):
+            self.keeper.hurry()  # its lease in Redis is not its own yet, and the next beat may be late for it
 
     def _state_changed(self) -> None:
         log.info(names.DRAIN_CHANGED, extra={"state": self.drain.state})
