@@ -114,11 +114,6 @@ class Connections:
         self._refuse_until = 0.0
         self._closed = False
 
-    @property
-    def count(self) -> int:
-        """How many connections there may be."""
-        return len(self._slots)
-
     @asynccontextmanager
     async def held(self, *, fresh: bool = False) -> AsyncIterator[Held]:
         """A connection for the block; `fresh` dials a new one first.

@@ -16,8 +16,3 @@ def statement(name: str) -> str:
     start = next(number for number, line in enumerate(lines) if line and not line.startswith("--"))
     # The name goes first, so that pg_stat_statements, logs and locks can be read.
     return f"/* ferryman:{name} */\n" + "\n".join(lines[start:])
-
-
-def names() -> list[str]:
-    """Every statement there is, sorted."""
-    return sorted(entry.name[:-4] for entry in _FOLDER.iterdir() if entry.name.endswith(".sql"))
