@@ -37,9 +37,9 @@ class Scene:
         await until_ready(self.session, api)
         return api
 
-    async def make_queue(self, api: Api) -> None:
+    async def make_queue(self, api: Api, **settings: Any) -> None:
         url = f"{api.url}/api/queues/{self.queue}"
-        status, body = await self.call("PUT", url, "platform", json={"visibilityTimeoutMs": 1_000})
+        status, body = await self.call("PUT", url, "platform", json=settings)
         assert status == 201, body
 
     def worker(self, failpoint: str | None = None) -> Process:
@@ -151,7 +151,7 @@ async def stopping_worker_dies(scene: Scene, point: str) -> None:
 
 async def reaper_dies(scene: Scene, point: str) -> None:
     armed = await scene.api(point)  # alone, so that its maintainer leads
-    await scene.make_queue(armed)
+    await scene.make_queue(armed, visibilityTimeoutMs=1_000)
     victim = scene.worker()
     job_id = await scene.submit(armed, "hangs_once")
     await scene.reaches(job_id, "running", within_s=20)

@@ -15,6 +15,7 @@ from ferryman.telemetry import names
 
 REFRESH_S: Final = 2.0
 MOST_POLICIES: Final = 4_096
+FIRST_LEASE_MS: Final = 6_000
 
 _DEFAULT: Final = QueueSettings()
 
@@ -38,8 +39,12 @@ class QueueBook:
         return [name for name in self._wanted if name in self._settings]
 
     def lease_ms(self, queue: str) -> int:
-        """The visibility timeout of a queue, the default's for one that is gone."""
-        return self._settings.get(queue, _DEFAULT).visibility_timeout_ms
+        """For how long a claim is leased before its first heartbeat, which makes it the visibility timeout.
+
+        Three beats are enough: a worker that dies between the script and the statement has told the ledger
+        nothing, so only the end of this lease brings the job back.
+        """
+        return min(self._settings.get(queue, _DEFAULT).visibility_timeout_ms, FIRST_LEASE_MS)
 
     def policy(self, claimed: Claimed, handler: HandlerSettings) -> Policy:
         """Retry policy and time limit of a claimed job, by the precedence of `core.queues`."""
