@@ -10,10 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ferryman.core.job import DeadLetterRecord, Inserted, Job
-from ferryman.core.queues import PerTenant, Retention, RetrySettings, TypeSettings
 from ferryman.core.status import JobStatus
-from ferryman.lifecycle.figures import QueueStatus
-from ferryman.ports import QueueRecord, RetentionResult
 
 MAX_LISTED_BYTES: Final = 4_096
 _NULL: Final = Raw(b"null")
@@ -45,11 +42,11 @@ def timed(value: Any) -> Any:
     return value
 
 
-class _Shape(Struct, rename="camel"):
+class Shape(Struct, rename="camel"):
     """Base of all answers."""
 
 
-class SubmittedView(_Shape):
+class SubmittedView(Shape):
     """A job that was stored; `duplicate` when it was there before."""
 
     job_id: Id
@@ -66,7 +63,7 @@ class SubmittedView(_Shape):
     duplicate: bool
 
 
-class ForeignTwinView(_Shape):
+class ForeignTwinView(Shape):
     """The unfinished job of another user that holds the unique key."""
 
     job_id: Id
@@ -87,24 +84,24 @@ SubmittedOrTwin = Annotated[
 ]
 
 
-class BulkView(_Shape):
+class BulkView(Shape):
     """One entry a submission, in order: a SubmittedView, or a ForeignTwinView."""
 
     jobs: list[SubmittedOrTwin]
 
 
-class ErrorView(_Shape):
+class ErrorView(Shape):
     class_: str = msgspec.field(name="class")
     message: str
     details: JsonObject
 
 
-class ProgressView(_Shape):
+class ProgressView(Shape):
     percent: float | None
     note: str | None
 
 
-class JobView(_Shape):
+class JobView(Shape):
     """A job. `timeoutMs` null: as its handler or its queue says. In lists, `input` and `output` over 4 KiB
     are left out, and `omitted` names them; `attempts` only come with a single job.
     """
@@ -145,24 +142,24 @@ class JobView(_Shape):
     attempts: list[dict[str, Any]] | UnsetType = UNSET
 
 
-class JobsView(_Shape):
+class JobsView(Shape):
     jobs: list[JobView]
     next_cursor: str | None
 
 
-class HistoryView(_Shape):
+class HistoryView(Shape):
     history: list[dict[str, Any]]
     next_cursor: str | None
 
 
-class ChangedView(_Shape):
+class ChangedView(Shape):
     """The job as the change left it."""
 
     job_id: Id
     status: JobStatus
 
 
-class LetterView(_Shape):
+class LetterView(Shape):
     dead_letter_id: Id
     original_job_id: Id
     tenant_id: str
@@ -186,142 +183,24 @@ class LetterView(_Shape):
     omitted: list[str] | UnsetType = UNSET
 
 
-class LettersView(_Shape):
+class LettersView(Shape):
     dead_letters: list[LetterView]
     next_cursor: str | None
 
 
-class ClosedLetterView(_Shape):
+class ClosedLetterView(Shape):
     """The dead letter as the change left it."""
 
     dead_letter_id: Id
     status: Literal["requeued", "discarded"]
 
 
-class QuantilesView(_Shape):
-    p50: float | None
-    p95: float | None
-    p99: float | None
-
-
-class StatsView(_Shape):
-    """Figures of a window; rates are fractions of the jobs that ended in it."""
-
-    from_: Time = msgspec.field(name="from")
-    to: Time
-    counts: dict[str, int]
-    success_rate: float | None
-    failure_rate: float | None
-    retries: int
-    dead_letters: int
-    wait_ms: QuantilesView
-    processing_ms: QuantilesView
-    throughput_per_second: float
-
-
-class WorkersView(_Shape):
-    count: int
-    slots: int
-    busy: int
-
-
-class TotalsView(_Shape):
-    arrivals: int
-    completions: int
-    failures: int
-    service_ms: int
-
-
-class QueueStatusView(_Shape):
-    queue: str
-    paused: bool
-    size: int
-    backlog: int
-    pending: int
-    scheduled: int
-    retrying: int
-    running: int
-    dead_letters: int
-    oldest_pending_age_ms: int | None
-    due_within_ms: dict[str, int]
-    max_size: int
-    max_backlog: int
-    visibility_timeout_ms: int
-    dead_letter_queue: str
-    workers: WorkersView
-    totals: TotalsView
-    running_elapsed_ms: int
-    asleep: bool
-    source: Literal["redis", "ledger"]
-
-
-class QueueStatusesView(_Shape):
-    queues: list[QueueStatusView]
-
-
-class QueueView(_Shape):
-    """A queue and its settings, as PUT takes them."""
-
-    queue: str
-    max_size: int
-    max_backlog: int
-    visibility_timeout_ms: int
-    timeout_ms: int
-    dead_letter_queue: str
-    paused: bool
-    priority_aging_ms: int
-    max_concurrency: int
-    per_tenant: PerTenant
-    retry: RetrySettings
-    types: dict[str, TypeSettings]
-    retention: Retention
-
-
-class QueuesView(_Shape):
-    queues: list[QueueView]
-
-
-class RetentionView(_Shape):
-    """How many rows went, or would go."""
-
-    dry_run: bool
-    completed: int
-    cancelled: int
-    expired: int
-    dead_letters: int
-    audit: int
-
-
-class PreviewView(_Shape):
+class PreviewView(Shape):
     """What an apply with this digest would move."""
 
     matched: int
     sample: list[LetterView]
     digest: str
-
-
-class RedriveView(_Shape):
-    requeued: int
-    skipped: int
-    remaining: int
-
-
-class DependencyView(_Shape):
-    state: Literal["up", "down", "wrong"]
-    details: dict[str, Any]
-
-
-class ReadinessView(_Shape):
-    """`degraded`: jobs are still taken, but nothing dispatches them but the ledger."""
-
-    status: Literal["ready", "degraded", "unavailable"]
-    version: str
-    dependencies: dict[str, DependencyView]
-
-
-class LivenessView(_Shape):
-    status: Literal["ok"]
-    version: str
 
 
 def submitted_view(
@@ -416,56 +295,6 @@ def letter_view(letter: DeadLetterRecord, *, is_listed: bool = False) -> LetterV
         original_created_at=time(letter.original_created_at),
         omitted=omitted or UNSET,
     )
-
-
-def status_view(status: QueueStatus) -> QueueStatusView:
-    """The figures of a queue in answers."""
-    settings, counts, ledger = status.record.settings, status.counts, status.ledger
-    return QueueStatusView(
-        queue=status.record.name,
-        paused=status.record.paused,
-        size=status.size,
-        backlog=status.waiting - status.size,
-        pending=counts.pending,
-        scheduled=counts.scheduled,
-        retrying=counts.retrying,
-        running=counts.running,
-        dead_letters=ledger.dead_letters,
-        oldest_pending_age_ms=ledger.oldest_pending_age_ms,
-        due_within_ms={str(horizon): jobs for horizon, jobs in ledger.due_within_ms.items()},
-        max_size=settings.max_size,
-        max_backlog=settings.max_backlog,
-        visibility_timeout_ms=settings.visibility_timeout_ms,
-        dead_letter_queue=_dead_letter_queue(status.record),
-        workers=WorkersView(count=ledger.workers, slots=ledger.slots, busy=status.busy),
-        totals=TotalsView(
-            arrivals=ledger.arrivals,
-            completions=ledger.completions,
-            failures=ledger.failures,
-            service_ms=ledger.service_ms,
-        ),
-        running_elapsed_ms=ledger.running_elapsed_ms,
-        asleep=status.is_asleep,
-        source=status.source,
-    )
-
-
-def queue_view(record: QueueRecord) -> QueueView:
-    """A queue in answers."""
-    settings = msgspec.structs.asdict(record.settings) | {
-        "paused": record.paused,
-        "dead_letter_queue": _dead_letter_queue(record),
-    }
-    return QueueView(queue=record.name, **settings)
-
-
-def retention_view(result: RetentionResult, *, dry_run: bool) -> RetentionView:
-    """What retention did, in answers."""
-    return RetentionView(dry_run=dry_run, **msgspec.structs.asdict(result))
-
-
-def _dead_letter_queue(record: QueueRecord) -> str:
-    return record.settings.dead_letter_queue or f"{record.name}_dlq"
 
 
 def _error(error_class: str | None, message: str | None, details: bytes | None) -> ErrorView | None:

@@ -6,10 +6,11 @@ from typing import Final
 
 from ferryman.api.bodies import BodyReader
 from ferryman.api.exchange import Answer, Exchange
+from ferryman.api.queue_views import RedriveView, RetentionView, retention_view
 from ferryman.api.routing import Example, Route
 from ferryman.api.schemas import ReconcileOrder, RetentionOrder
 from ferryman.api.services import Services
-from ferryman.api.views import PreviewView, RedriveView, RetentionView, letter_view, retention_view
+from ferryman.api.views import PreviewView, letter_view
 from ferryman.auth.policy import Call
 from ferryman.core.failures import ErrorClass
 from ferryman.ports import LetterFilter
