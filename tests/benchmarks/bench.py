@@ -27,7 +27,7 @@ from tests.support.servers import Database
 from tests.support.stack import REPOSITORY, Process, Stack, free_port, until_ready
 from tests.support.waiting import eventually
 
-CHILD_SECONDS: Final = 180.0
+CHILD_SECONDS: Final = 600.0
 OPEN_SECONDS: Final = 20.0
 _ARQ_DATABASE: Final = 1
 _FERRYMAN_TEMPLATE: Final = "bench_ferryman"
