@@ -44,48 +44,87 @@ local function release(ids, tokens, runs)
   end
 end
 
--- Take the tenant's next ids, until its turn is over: `most` are taken, or the rival's key is reached.
--- Returns the ids taken.
-local function take(tenant, running, most, rival)
-  local heads = call('ZRANGE', ready_key(tenant), 0, most, 'WITHSCORES')
-  if not heads[1] then
-    call('ZREM', RING, tenant)
-    return {}
+-- Look at the candidate's next id. Without one, or without room for it, it has no key and leaves.
+local function look_ahead(candidate)
+  local at = (candidate.taken - candidate.read_from) * 2
+  if at >= #candidate.heads then
+    candidate.read_from, at = candidate.taken, 0
+    candidate.heads =
+      call('ZRANGE', ready_key(candidate.tenant), candidate.taken, candidate.taken + candidate.ids - 1, 'WITHSCORES')
   end
-  local time, ids, key = virtual_time(tenant), {}, nil
-  repeat
-    ids[#ids + 1] = heads[#ids * 2 + 1]
-    local next_score = heads[#ids * 2 + 2]
-    key = next_score and ring_key(time, running + #ids, tonumber(next_score))
-  until #ids == most or not key or (rival and key >= rival)
-  call('ZREMRANGEBYRANK', ready_key(tenant), 0, #ids - 1)
-  count('ready', tenant, -#ids)
-  count_running(tenant, #ids)
-  if key and room_beside(running + #ids) > 0 then
-    call('ZADD', RING, key, tenant)
-  else
-    call('ZREM', RING, tenant)
+  local score = tonumber(candidate.heads[at + 2])
+  candidate.next, candidate.key = candidate.heads[at + 1], nil
+  if score and candidate.taken < candidate.room then
+    candidate.key = ring_key(candidate.time, candidate.running + candidate.taken, score)
   end
-  return ids
 end
 
--- The ids of the tenant that is served next, `room` at most; nil when there is none.
-local function take_next(room)
-  local first = call('ZRANGE', RING, 0, 1, 'WITHSCORES')
-  local tenant, rival = first[1], tonumber(first[4])
-  if not tenant then
-    return nil
+local function is_before(one, other)
+  return one.key < other.key or (one.key == other.key and one.tenant < other.tenant)
+end
+
+-- The tenants that can be served next, `room` of them at most: no other one's turn comes within so many claims.
+local function line_up(room)
+  local tenants = call('ZRANGE', RING, 0, room - 1)
+  if #tenants == 0 then
+    return tenants, {}
   end
-  local running = running_of(tenant)
-  local most = min(room, room_beside(running))
-  if rival then
-    most = min(most, floor((rival - tonumber(first[2])) / typical_charge()) + 1)
+  local running, times = call('HMGET', INFL, unpack(tenants)), call('ZMSCORE', VT, unpack(tenants))
+  local ids = math.ceil(room / #tenants) + 1
+  local candidates, line = {}, {}
+  for i, tenant in ipairs(tenants) do
+    local n = tonumber(running[i] or 0)
+    local candidate = { tenant = tenant, running = n, room = room_beside(n), time = tonumber(times[i] or 0) }
+    candidate.taken, candidate.heads, candidate.read_from, candidate.ids = 0, {}, 0, ids
+    look_ahead(candidate)
+    candidates[i] = candidate
+    if candidate.key then
+      line[#line + 1] = candidate
+    end
   end
-  if most <= 0 then
-    call('ZREM', RING, tenant)
-    return {}, tenant
+  table.sort(line, is_before)
+  return candidates, line
+end
+
+-- `line` is a heap; put its first one, whose key has changed, where it belongs.
+local function sink_first(line)
+  local at, moved = 1, line[1]
+  while true do
+    local child = at * 2
+    if line[child + 1] and is_before(line[child + 1], line[child]) then
+      child = child + 1
+    end
+    if not line[child] or not is_before(line[child], moved) then
+      break
+    end
+    line[at], at = line[child], child
   end
-  return take(tenant, running, most, rival), tenant
+  line[at] = moved
+end
+
+-- Write back what a round took from each tenant, and where in the ring it is now.
+local function write_back(candidates)
+  local moved, leaving = {}, {}
+  for _, candidate in ipairs(candidates) do
+    local tenant, taken = candidate.tenant, candidate.taken
+    if taken > 0 then
+      call('ZREMRANGEBYRANK', ready_key(tenant), 0, taken - 1)
+      count('ready', tenant, -taken)
+      count_running(tenant, taken)
+    end
+    if not candidate.key then
+      leaving[#leaving + 1] = tenant
+    elseif taken > 0 then
+      moved[#moved + 1] = candidate.key
+      moved[#moved + 1] = tenant
+    end
+  end
+  if #moved > 0 then
+    call('ZADD', RING, unpack(moved))
+  end
+  if #leaving > 0 then
+    call('ZREM', RING, unpack(leaving))
+  end
 end
 
 local function claim(tokens, ends_ms)
@@ -95,17 +134,26 @@ local function claim(tokens, ends_ms)
   end
   local claimed, leases, owners = {}, {}, {}
   while #claimed < room do
-    local ids, tenant = take_next(room - #claimed)
-    if not ids then
+    local candidates, line = line_up(room - #claimed)
+    if #candidates == 0 then
       break
     end
-    for _, id in ipairs(ids) do
-      claimed[#claimed + 1] = id
-      leases[#leases + 1] = ends_ms
-      leases[#leases + 1] = id
-      owners[#owners + 1] = id
-      owners[#owners + 1] = tokens[#claimed] .. tenant
+    while line[1] and #claimed < room do
+      local first = line[1]
+      claimed[#claimed + 1] = first.next
+      leases[#leases + 1], leases[#leases + 2] = ends_ms, first.next
+      owners[#owners + 1], owners[#owners + 2] = first.next, tokens[#claimed] .. first.tenant
+      first.taken = first.taken + 1
+      look_ahead(first)
+      if not first.key then
+        line[1] = line[#line]
+        line[#line] = nil
+      end
+      if line[2] then
+        sink_first(line)
+      end
     end
+    write_back(candidates)
   end
   if #claimed > 0 then
     call('ZADD', LEASE, unpack(leases))
