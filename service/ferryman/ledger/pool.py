@@ -29,6 +29,8 @@ _SYNC_REP_FUNCTION: Final = "SyncRepWaitForLSN"
 
 # Why: engine, section 5. Plans must not follow stale statistics, and must be made once.
 HOT_SETTINGS: Final[Mapping[str, str]] = {
+    # Only ends what a client that is gone left behind: the client's own limit is shorter.
+    "statement_timeout": "10s",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -102,10 +104,13 @@ class _Slot:
 
 
 class Connections:
-    """At most `count` connections, the one used last first."""
+    """At most `count` connections, the one used last first. `reading`: a cancelled statement was too long."""
 
-    def __init__(self, dial: Callable[[], Awaitable[Any]], *, count: int, shard: int) -> None:
+    def __init__(
+        self, dial: Callable[[], Awaitable[Any]], *, count: int, shard: int, reading: bool = False
+    ) -> None:
         self._dial = dial
+        self._reading = reading
         self._slots = [_Slot(index) for index in range(count)]
         self._free: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
         for slot in reversed(self._slots):
@@ -142,20 +147,20 @@ class Connections:
 
     async def fetch(self, sql: str, *args: Any, timeout: float | None = None) -> list[Any]:
         """Every row of one statement. Raises LedgerError."""
-        with translated():
+        with translated(reading=self._reading):
             async with self.held() as connection:
                 return await connection.fetch(sql, *args, timeout=timeout)
 
     async def fetchrow(self, sql: str, *args: Any, timeout: float | None = None) -> Any:
         """The first row of one statement, or None. Raises LedgerError."""
-        with translated():
+        with translated(reading=self._reading):
             async with self.held() as connection:
                 return await connection.fetchrow(sql, *args, timeout=timeout)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Held]:
         """One transaction over the block. Raises LedgerError."""
-        with translated():
+        with translated(reading=self._reading):
             async with self.held() as connection, connection.transaction():
                 yield connection
 
@@ -221,7 +226,7 @@ class Pools:
         self._pooler = pooler
         self.shard = shard % SHARDS
         self.hot = Connections(lambda: self._dial(HOT_SETTINGS), count=connections, shard=shard)
-        self.read = Connections(lambda: self._dial(READ_SETTINGS), count=readers, shard=shard)
+        self.read = Connections(lambda: self._dial(READ_SETTINGS), count=readers, shard=shard, reading=True)
 
     async def close(self) -> None:
         """Close every connection."""
