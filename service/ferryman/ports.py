@@ -509,7 +509,8 @@ class Dispatcher(Protocol):
 
     async def admit(self, queue: str, count: int, *, limit: int) -> int:
         """Reserve places for `count` submissions in the queue; answers how many were granted (all or a
-        prefix). A place is taken by the push of its job or expires after some seconds.
+        prefix). A place is taken by the push of its job or expires after some seconds. A cold queue cannot
+        be counted: DispatcherUnavailableError.
         """
 
     async def push(self, positions: Sequence[Position], *, reserved: int = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -133,6 +134,30 @@ async def test_a_wait_ends_when_the_server_does(server: EmbeddedRedis, dispatche
     with pytest.raises(DispatcherUnavailableError):
         await dispatcher.wait_for_work(["q"], at_most_ms=1_000)
     assert time.monotonic() - started < AT_ONCE_S
+
+
+async def test_a_wait_after_an_outage_holds_up_nobody(
+    server: EmbeddedRedis, dispatcher: RedisDispatcher
+) -> None:
+    server.kill()
+    await seconds_to_fail(dispatcher)
+    server.start(START_SECONDS)
+
+    async def blocked() -> int:
+        async with Redis.from_url(server.url) as client:
+            return int((await client.info("clients"))["blocked_clients"])
+
+    async def wait() -> None:
+        while True:
+            with contextlib.suppress(DispatcherUnavailableError):
+                await dispatcher.wait_for_work(["q"], at_most_ms=1_000)
+            await asyncio.sleep(0)
+
+    waiter = asyncio.create_task(wait())
+    assert await eventually(blocked, within_s=10)
+    await dispatcher.push([waiting()])
+    waiter.cancel()
+    await asyncio.wait([waiter])
 
 
 async def test_a_replica_takes_no_writes_until_it_is_promoted(

@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import parse_url
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 SENTINEL_FORM: Final = "sentinel://[[user]:password@]host[:port][,host[:port]...]/service[/db]"
 _SENTINEL_PORT: Final = 26379
@@ -47,6 +47,15 @@ def open_client(url: str, *, connections: int, timeout_s: float) -> Redis:
         raise RedisAddressError(
             f"not an address of Redis: redis://, rediss://, unix:// or {SENTINEL_FORM}"
         ) from None
+
+
+async def close_client(client: Redis) -> None:
+    """Close its connections, and those to the sentinels."""
+    pool = client.connection_pool
+    await client.aclose()
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def _direct(url: str, options: dict[str, Any]) -> Redis:

@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 
 from ferryman.dispatch.circuit import Circuit
+from ferryman.dispatch.connections import close_client
 from ferryman.dispatch.failures import translated
 from ferryman.dispatch.scripts import Argument, Script
 
@@ -54,4 +55,4 @@ class Link:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await close_client(self._client)
