@@ -562,4 +562,4 @@ class Dispatcher(Protocol):
 
 
 OpenDispatcher = Callable[[], Dispatcher]
-"""Makes a dispatcher of its own connections, which it opens at its first call, as the heartbeat thread needs it."""
+"""Makes a dispatcher of its own connections, opened at its first call, as the heartbeat thread needs it."""
