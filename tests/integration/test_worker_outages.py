@@ -7,10 +7,14 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
+import redis.asyncio as redis
 
 from ferryman import JobContext, Registry
+from ferryman.core.job import Position
 from ferryman.core.status import JobStatus
 from ferryman.embedded import EmbeddedPostgres, EmbeddedRedis
+from ferryman.ports import Ended
+from ferryman.worker.crew import EvictingRedisError
 from tests.support.ledgers import USER, assert_books, new_job
 from tests.support.servers import Database
 from tests.support.waiting import eventually
@@ -97,3 +101,31 @@ async def test_a_worker_starts_while_redis_is_away(pipeline: Pipeline, redis_ser
         await pipeline.completed(inserted.id)
     await asyncio.to_thread(redis_server.start, 20)
     assert (await pipeline.get(inserted.id)).status is JobStatus.COMPLETED
+
+
+async def test_a_redis_that_may_evict_is_refused(pipeline: Pipeline) -> None:
+    async with redis.Redis.from_url(pipeline.redis_url) as client:
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            worker = pipeline.worker(jobs)
+            with pytest.raises(EvictingRedisError, match="maxmemory-policy is allkeys-lru"):
+                await worker.async_run()
+            await worker.close()
+        finally:
+            await client.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_claims_on_a_queue_that_was_deleted_are_released(pipeline: Pipeline) -> None:
+    await pipeline.make_queue("short-lived")
+    async with pipeline.working(jobs, queues=("short-lived", "default")) as worker:
+        await pipeline.completed(await pipeline.submit("quick", queue="short-lived"))
+        worker.crew.book._settings.pop("short-lived")
+        worker.crew.releases.add("short-lived", Ended(UUID(int=1), 1, UUID(int=2)), _gone())
+        worker.crew.pulse.beat()
+        await pipeline.completed(await pipeline.submit("quick"))
+        while worker.crew.releases.has_any:
+            await worker.crew.pulse.next()
+
+
+def _gone() -> Position:
+    return Position(id=UUID(int=1), queue="short-lived", tenant_id="acme", kind="gone")

@@ -16,6 +16,7 @@ QUEUE_NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_.-]{0,62}(?!\n)$"
 TYPE_PATTERN: Final = r"^[A-Za-z0-9._:-]{1,50}(?!\n)$"
 DEFAULT_TIMEOUT_MS: Final = 300_000
 _QUEUE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_TYPE: Final = re.compile(r"[A-Za-z0-9._:-]{1,50}")
 
 TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN, description="1 to 50 of A–Z a–z 0–9 . _ : -")]
 QueueName = Annotated[
@@ -128,6 +129,11 @@ BUILT_IN: Final[dict[str, QueueSettings]] = {
 def is_queue_name(name: str) -> bool:
     """Whether `name` may name a queue: `[a-z0-9][a-z0-9_.-]{0,62}`."""
     return _QUEUE_NAME.fullmatch(name) is not None
+
+
+def is_type(name: str) -> bool:
+    """Whether `name` may be a type of job: 1 to 50 of `A-Za-z0-9._:-`."""
+    return _TYPE.fullmatch(name) is not None
 
 
 class HandlerSettings(Struct, frozen=True, kw_only=True):

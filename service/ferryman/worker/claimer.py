@@ -136,14 +136,15 @@ class Claimer:
     def _rotation(self, hint: str | None) -> list[str]:
         """The queues, each cycle beginning with another one, so that none always gets the last slots."""
         queues = self._book.known
+        deleted = [queue for queue in self._releases.queues() if queue not in queues]
         if not queues:
-            return queues
+            return deleted
         self._turn += 1
         first = queues.index(hint) if hint in queues else self._turn % len(queues)
-        return queues[first:] + queues[:first]
+        return queues[first:] + queues[:first] + deleted
 
     async def _visit(self, queue: str, *, hinted: bool) -> bool:
-        wanted = min(self.free, BATCH)
+        wanted = min(self.free, BATCH) if self._book.knows(queue) else 0
         if self._link.is_away:
             return wanted > 0 and await self._claim_from_ledger(queue, wanted)
         if not (wanted or hinted or self._releases.has_ended(queue)):

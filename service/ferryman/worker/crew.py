@@ -15,6 +15,7 @@ from ferryman.ports import (
     Clock,
     Dice,
     Dispatcher,
+    DispatcherUnavailableError,
     Ledger,
     LedgerError,
     OpenDispatcher,
@@ -42,6 +43,16 @@ FLUSH_GRACE_S: Final = 10.0
 NO_QUEUE_VISIBILITY_MS: Final = 30_000
 
 log = logging.getLogger(__name__)
+
+
+class EvictingRedisError(Exception):
+    """This Redis may drop what is entrusted to it."""
+
+    def __init__(self, policy: object) -> None:
+        super().__init__(
+            f"Redis may evict jobs that wait: its maxmemory-policy is {policy}. "
+            "Set it to noeviction (CONFIG SET maxmemory-policy noeviction)."
+        )
 
 
 class Outside(Struct, frozen=True, kw_only=True):
@@ -112,6 +123,15 @@ class Crew:
         self._is_exhausted = False
         metrics.gauge(names.SLOTS, lambda: identity.slots)
         metrics.gauge(names.BUSY, lambda: self.executor.busy)
+
+    async def check_dispatcher(self) -> None:
+        """Raises EvictingRedisError. A Redis that is away is not held against it."""
+        try:
+            seen = await self._outside.dispatcher.ping()
+        except DispatcherUnavailableError:
+            return
+        if seen.get("evicting"):
+            raise EvictingRedisError(seen.get("maxmemory_policy"))
 
     async def begin(self) -> None:
         """Return once the ledger knows the worker and the worker its queues, however long it takes."""

@@ -38,6 +38,10 @@ class QueueBook:
         """Those of the worker's queues that exist."""
         return [name for name in self._wanted if name in self._settings]
 
+    def knows(self, queue: str) -> bool:
+        """Whether this is one of the worker's queues, and exists."""
+        return queue in self._settings
+
     def lease_ms(self, queue: str) -> int:
         """For how long a claim is leased before its first heartbeat, which makes it the visibility timeout.
 

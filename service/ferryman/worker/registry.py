@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from importlib import import_module
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ferryman.core.failures import RetryAfter, Snooze
 from ferryman.core.job import Claimed
-from ferryman.core.queues import TYPE_PATTERN, HandlerSettings
+from ferryman.core.queues import HandlerSettings, is_type
 from ferryman.core.verdict import Failed, Outcome, Snoozed
 from ferryman.worker.binding import Binding, RegistrationError, bind
 from ferryman.worker.context import JobContext
@@ -18,8 +17,6 @@ from ferryman.worker.results import failure_of
 from ferryman.worker.threads import HandlerThreads
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_TYPE: Final = re.compile(TYPE_PATTERN)
 
 
 class Handler(Protocol):
@@ -141,7 +138,7 @@ class Registry:
 
 def check_type(job_type: str) -> str:
     """The type itself. Raises RegistrationError when jobs cannot have it."""
-    if _TYPE.fullmatch(job_type) is None:
+    if not is_type(job_type):
         raise RegistrationError(
             f"{job_type!r} cannot be a type of job: it takes 1 to 50 of A-Z a-z 0-9 . _ : -"
         )
