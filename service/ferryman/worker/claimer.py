@@ -123,7 +123,9 @@ class Claimer:
             return True
         if self._link.is_away:
             return False
-        return self._releases.has_any or (self._releases.has_doubts and not self._is_ledger_away)
+        if self._releases.has_doubts and not self._is_ledger_away:
+            return True
+        return self._releases.has_any and not self.in_flight  # else the next claim's step takes them along
 
     @property
     def _is_ledger_away(self) -> bool:
@@ -196,7 +198,7 @@ class Claimer:
     async def _claim(self, queue: str, pairs: Sequence[tuple[UUID, UUID]]) -> None:
         doubtful = {job_id for job_id, _ in pairs}
         try:
-            claimed = await self._attempts.claim(self._worker_id, pairs, types=self._types)
+            claimed = await self._attempts.claim(self._worker_id, pairs, queue=queue, types=self._types)
             failpoints.reach("worker.after_claim")
             self._ledger_pause.reset()
             refused = doubtful - {job.id for job in claimed}
