@@ -181,10 +181,11 @@ class AttemptStore(Protocol):
     """Attempts as workers know them. Every write is fenced by the claim's token."""
 
     async def claim(
-        self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, types: Sequence[str]
+        self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, queue: str, types: Sequence[str]
     ) -> list[Claimed]:
-        """Claim (job id, new token) pairs that the dispatcher suggested, of these types only: a type that the
-        worker does not know waits untouched. An id that does not come back was not claimable: resync it.
+        """Claim (job id, new token) pairs that the dispatcher suggested, of this queue and these types only: a
+        type that the worker does not know waits untouched, and whatever Redis says, nobody gets the jobs of
+        another queue. An id that does not come back was not claimable: resync it.
         """
 
     async def claim_ready(

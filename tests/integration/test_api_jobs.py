@@ -34,7 +34,9 @@ async def api(ledger_database: Database, redis_url: str) -> AsyncIterator[Api]:
 async def run(api: Api, verdict: Verdict | None = None, *, queue: str = "default") -> str:
     """What a worker does with the next job of a queue; None: leave it running. The job's id."""
     step = await api.dispatcher.step(queue, ended=[], tokens=[uuid4()], lease_ms=30_000)
-    (claimed,) = await api.ledger.attempts.claim("w1", step.claimed, types=["chat", "memory"])
+    (claimed,) = await api.ledger.attempts.claim(
+        "w1", step.claimed, queue="default", types=["chat", "memory"]
+    )
     if verdict is not None:
         end = Settlement(
             id=claimed.id,

@@ -136,7 +136,7 @@ async def _pairs(database: Database, status: str) -> tuple[list[UUID], list[UUID
 
 async def test_a_claim_finds_its_rows_by_id(busy: Database) -> None:
     ids, tokens = await _pairs(busy, "pending")
-    plan = await run(busy, "claim_jobs", ids, tokens, "w1", ["chat"])
+    plan = await run(busy, "claim_jobs", ids, tokens, "w1", ["chat"], "default")
     assert plan.indexes() == {"jobs_pkey"}
     assert plan.touched() == 2 * BATCH  # once to lock, once to change
     assert plan.compared() <= BATCH

@@ -76,7 +76,7 @@ Move = Callable[[PostgresLedger, UUID, Claimed | None], Coroutine[Any, Any, Any]
 
 
 async def _claim(ledger: PostgresLedger, job_id: UUID, _: Claimed | None) -> Any:
-    return await ledger.attempts.claim("w2", [(job_id, uuid4())], types=TYPES)
+    return await ledger.attempts.claim("w2", [(job_id, uuid4())], queue="default", types=TYPES)
 
 
 async def _claim_ready(ledger: PostgresLedger, job_id: UUID, _: Claimed | None) -> Any:

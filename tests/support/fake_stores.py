@@ -66,7 +66,7 @@ class FakeLedger:
         return QueueRecord(name=name, settings=settings, paused=False, version=1) if settings else None
 
     async def claim(
-        self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, types: Sequence[str]
+        self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, queue: str, types: Sequence[str]
     ) -> list[Claimed]:
         self._look()
         found = [(self.claims.pop(job_id), token) for job_id, token in wanted if job_id in self.claims]
