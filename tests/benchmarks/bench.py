@@ -170,6 +170,11 @@ class Bench:
         assert self.stack.database is not None
         return await asyncpg.connect(self.stack.database.owner_url, timeout=10)
 
+    async def settle(self) -> None:
+        """What the server would do by itself within minutes of a bulk load, now: vacuum, then a checkpoint."""
+        assert self.stack.database is not None
+        await asyncio.to_thread(self._sql, "VACUUM (ANALYZE);\nCHECKPOINT;", self.stack.database.name)
+
     async def flush_redis(self) -> None:
         """Everything in every database of Redis is gone."""
         async with aioredis.Redis.from_url(self.stack.redis.url) as client:

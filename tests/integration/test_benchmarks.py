@@ -35,9 +35,6 @@ def test_a_short_run_measures_ferryman_and_a_peer_in_one_go(tmp_path: Path) -> N
         for subject in ("Ferryman", "pgqueuer")
     }
     assert all(rate > 0 for rate in rates.values())
-    assert {goal["goal"] for goal in document["goals"]} == {
-        "drain, one worker : pgqueuer",
-        "drain, two workers : pgqueuer, two",
-    }
+    assert [goal["goal"] for goal in document["goals"]] == ["drain, one worker : pgqueuer"]
     assert "round 1/1" in run.stderr
     assert "Goals" in run.stdout
