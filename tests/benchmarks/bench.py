@@ -171,7 +171,7 @@ class Bench:
         return await asyncpg.connect(self.stack.database.owner_url, timeout=10)
 
     async def settle(self) -> None:
-        """What the server would do by itself within minutes of a bulk load, now: vacuum, then a checkpoint."""
+        """What the server would do by itself minutes after a bulk load, now: vacuum, then a checkpoint."""
         assert self.stack.database is not None
         await asyncio.to_thread(self._sql, "VACUUM (ANALYZE);\nCHECKPOINT;", self.stack.database.name)
 
