@@ -67,6 +67,20 @@ async def test_forgotten_places_expire(dispatcher: RedisDispatcher, client: Any)
     assert str(now - 1).encode() not in await client.hgetall(PLACES)
 
 
+async def test_the_places_that_expire_first_are_given_back_first(
+    dispatcher: RedisDispatcher, client: Any
+) -> None:
+    now, _ = await client.time()
+    sooner, later = str(now + 10), str(now + 20)
+    await client.hset(PLACES, mapping={later: 4, sooner: 3})
+    await dispatcher.push([waiting()], reserved=2)
+    assert await client.hgetall(PLACES) == {sooner.encode(): b"1", later.encode(): b"4"}
+    await dispatcher.push([waiting()], reserved=2)
+    assert await client.hgetall(PLACES) == {later.encode(): b"3"}
+    await dispatcher.push([waiting()], reserved=9)
+    assert await client.hgetall(PLACES) == {}
+
+
 async def test_concurrent_callers_share_the_last_places(dispatcher: RedisDispatcher) -> None:
     granted = await asyncio.gather(*(dispatcher.admit("q", 2, limit=25) for _ in range(20)))
     assert sum(granted) == 25

@@ -138,6 +138,25 @@ async def test_worker_time_counts_not_jobs(dispatcher: RedisDispatcher) -> None:
     assert starts["long"] + starts["short"] == 330
 
 
+async def test_leases_that_end_without_a_word_are_not_free(dispatcher: RedisDispatcher) -> None:
+    """All runs of one tenant are lost; it may not get more starts for that than the other one."""
+    await warm(dispatcher)
+    jobs = {job.id: job for job in (waiting(tenant, n) for tenant in ("lost", "well") for n in range(200))}
+    await dispatcher.push(list(jobs.values()))
+    starts: Counter[str] = Counter()
+    claims: list[Ended] = []
+    for _ in range(200):
+        step = await claim(dispatcher, 1, ended=claims)
+        claims = []
+        for done in ended(step, 10):
+            starts[jobs[done.job_id].tenant_id] += 1
+            if jobs[done.job_id].tenant_id == "well":
+                claims.append(done)
+            else:
+                await dispatcher.push([gone(jobs[done.job_id])])
+    assert 80 <= starts["lost"] <= 130
+
+
 async def test_priority_is_credit_across_tenants_and_starves_nobody(dispatcher: RedisDispatcher) -> None:
     """With an aging of 100 ms and jobs of 10 ms, a level is worth ten starts and then it is even."""
     await warm(dispatcher, aging_ms=100)
