@@ -159,6 +159,18 @@ async def test_a_second_rebuild_takes_over(dispatcher: RedisDispatcher, client: 
     assert await order(dispatcher) == [job.id for job in jobs]
 
 
+async def test_a_rebuild_that_is_over_drops_nothing(dispatcher: RedisDispatcher, client: Any) -> None:
+    job = waiting()
+
+    async def too_slow() -> AsyncIterator[Sequence[Position]]:
+        yield [job]
+        await client.delete(f"{keys.prefix('q')}:seen")
+
+    await dispatcher.rebuild(record(), too_slow())
+    assert await dispatcher.is_cold("q")
+    assert await dispatcher.missing([job]) == []
+
+
 async def test_a_flush_in_the_middle_leaves_the_queue_cold(dispatcher: RedisDispatcher, client: Any) -> None:
     async def flushed_in_between() -> AsyncIterator[Sequence[Position]]:
         yield [waiting()]
