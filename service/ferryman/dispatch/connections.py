@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import parse_url
@@ -38,7 +38,7 @@ def open_client(url: str, *, connections: int, timeout_s: float) -> Redis:
     }
     try:
         is_sentinel = url.startswith("sentinel://")
-        client = _by_sentinel(urlsplit(url), options) if is_sentinel else _direct(url, options)
+        client = _by_sentinel(url, options) if is_sentinel else _direct(url, options)
         pool: Any = client.connection_pool
         pool.make_connection()  # which refuses what an address may not say
         return client
@@ -65,11 +65,14 @@ def _direct(url: str, options: dict[str, Any]) -> Redis:
     return Redis.from_pool(ConnectionPool(**{**given, **options}))
 
 
-def _by_sentinel(url: SplitResult, options: dict[str, Any]) -> Redis:
-    credentials, _, hosts = url.netloc.rpartition("@")
+def _by_sentinel(url: str, options: dict[str, Any]) -> Redis:
+    # By hand: urlsplit takes one host, and refuses several as soon as one of them is an IPv6 address.
+    netloc, _, rest = url.removeprefix("sentinel://").partition("/")
+    path, _, asked = rest.partition("?")
+    credentials, _, hosts = netloc.rpartition("@")
     user, _, password = credentials.partition(":")
-    service, _, db = url.path.strip("/").partition("/")
-    query = {name: values[0] for name, values in parse_qs(url.query, strict_parsing=bool(url.query)).items()}
+    service, _, db = path.strip("/").partition("/")
+    query = {name: values[0] for name, values in parse_qs(asked, strict_parsing=bool(asked)).items()}
     known = {"sentinel_username", "sentinel_password", "ssl"}
     if not service or not hosts or not query.keys() <= known:
         raise ValueError("no service, no host or an unknown option")
