@@ -186,10 +186,12 @@ class AttemptStore(Protocol):
     """Attempts as workers know them. Every write is fenced by the claim's token."""
 
     async def claim(
-        self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, types: Sequence[str]
+        self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, queue: str, types: Sequence[str]
     ) -> list[Claimed]:
-        """Claim (job id, new token) pairs that the dispatcher suggested, of these types only: a type that the
-        worker does not know waits untouched. An id that does not come back was not claimable: resync it.
+        """Claim (job id, new token) pairs that the dispatcher suggested, of this queue and these types only.
+
+        A type that the worker does not know waits untouched, and whatever Redis says, nobody gets the jobs of
+        another queue. An id that does not come back was not claimable: resync it.
         """
 
     async def claim_ready(
@@ -716,7 +718,8 @@ class Dispatcher(Protocol):
 
     async def admit(self, queue: str, count: int, *, limit: int) -> int:
         """Reserve places for `count` submissions in the queue; answers how many were granted (all or a
-        prefix). A place is taken by the push of its job or expires after some seconds.
+        prefix). A place is taken by the push of its job or expires after some seconds. A cold queue cannot
+        be counted: DispatcherUnavailableError.
         """
 
     async def take(self, tolls: Sequence[Toll]) -> list[Taken]:
@@ -760,7 +763,7 @@ class Dispatcher(Protocol):
 
     async def missing(self, positions: Sequence[Position]) -> list[Position]:
         """Those of the given waiting jobs that Redis holds neither as ready nor leased, nor as due about when
-        the ledger says.
+        the ledger says; one that the ledger calls ready may be put off here.
         """
 
     async def figures(self, queue: str, *, tenant_id: str | None) -> QueueFigures | None:
@@ -784,4 +787,4 @@ class Dispatcher(Protocol):
 
 
 OpenDispatcher = Callable[[], Dispatcher]
-"""Makes a dispatcher of its own connections, which it opens at its first call, as the heartbeat thread needs it."""
+"""Makes a dispatcher of its own connections, opened at its first call, as the heartbeat thread needs it."""

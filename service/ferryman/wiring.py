@@ -6,6 +6,7 @@ Imports stand inside the functions: each kind of process loads only what it need
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _CONFIGURATION_ACTOR: Final = "configuration"
 _AGAIN_SECONDS: Final = 1.0
 _KEYS_SECONDS: Final = 300.0
+_COLLECT_AFTER: Final = (20_000, 20, 50)  # new objects, and collections of the younger generations
 _ARQ_CONNECTIONS: Final = 2
 _ARQ_TIMEOUT_SECONDS: Final = 1.0
 
@@ -157,6 +159,7 @@ async def serve_api(settings: ApiSettings, stop: asyncio.Event) -> None:
     async with _stores(settings.stores, "ferryman-api", metrics) as (ledger, dispatcher):
         given = _api_dependencies(settings, keys, ledger, dispatcher, metrics)
         app = create_app(given)
+        _collect_rarely()
         async with (
             serving(
                 app,
@@ -191,8 +194,9 @@ async def run_pipeline_worker(
     from ferryman.telemetry.metrics import Metrics
     from ferryman.worker.runtime import WorkerOptions, run_worker
 
-    metrics = Metrics()
     handlers = _load_handlers(settings)
+    _collect_rarely()
+    metrics = Metrics()
     options = WorkerOptions(
         queues=tuple(dict.fromkeys(queues)), concurrency=concurrency, shutdown_grace_s=settings.grace_seconds
     )
@@ -236,6 +240,16 @@ def _with_deliveries(
     together.include(handlers)
     together.include(delivery_registry(ledger.webhooks, courier, SystemClock().now, metrics))
     return together
+
+
+def _collect_rarely() -> None:
+    """Spare the garbage collector what was imported, which stays, and batches, which go by themselves.
+
+    Left alone it takes a tenth of the time of single submissions, a fifth of that of bulk ones and of jobs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def _load_handlers(settings: WorkerSettings) -> Registry | Settings:

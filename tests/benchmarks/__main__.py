@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shutil
 import signal
 import sys
@@ -30,7 +31,7 @@ TRIALS: dict[str, Sequence[Trial]] = {
     "recovery": recovery.TRIALS,
     "backlog": backlog.TRIALS,
 }
-TRIAL_SECONDS = 600.0
+TRIAL_SECONDS = 900.0
 FILE_WIDTH = 132
 
 
@@ -109,10 +110,19 @@ async def run(asked: argparse.Namespace) -> Results:
     if asked.backlog:
         sizes = replace(sizes, backlog=asked.backlog)
     rounds = 1 if asked.quick else asked.repeat
+    progress = Console(stderr=True)
+    busy, cpus = os.getloadavg()[0], os.cpu_count() or 1
+    if busy > cpus / 2:
+        progress.print(f"[yellow]the machine is busy (load {busy:.1f} on {cpus} CPUs): trust ratios alone")
     began = time.monotonic()
     async with running(sizes) as bench:
-        results = await measure(bench, chosen(asked), rounds, Console(stderr=True))
-        context = {"rounds": rounds, "seconds": time.monotonic() - began, **await bench.versions()}
+        results = await measure(bench, chosen(asked), rounds, progress)
+        context = {
+            "rounds": rounds,
+            "seconds": round(time.monotonic() - began),
+            "loadBefore": round(busy, 1),
+            **await bench.versions(),
+        }
     print_tables(results, _console())
     if asked.output:
         write_json(results, context, asked.output)

@@ -30,11 +30,11 @@ class Lamp:
 
     def __init__(self) -> None:
         self._address = os.environ.get(VARIABLE)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
 
     def flash(self, key: str) -> None:
         """Say that the handler of `key` starts now."""
-        if self._address is not None:
+        if self._socket is not None and self._address is not None:
             self._socket.sendto(f"{time.time_ns()} {os.getpid()} {key}".encode(), self._address)
 
 

@@ -94,7 +94,7 @@ class Claims:
         """What a worker with so many free slots gets: Redis suggests, the ledger decides."""
         tokens = [uuid4() for _ in range(slots)]
         step = await self._stores.dispatcher.step(QUEUE, ended=[], tokens=tokens, lease_ms=LEASE_MS)
-        return await self._stores.ledger.attempts.claim(WORKER, step.claimed, types=["noop"])
+        return await self._stores.ledger.attempts.claim(WORKER, step.claimed, queue=QUEUE, types=["noop"])
 
     async def complete(self, claimed: list[Claimed]) -> None:
         """End these attempts well and free their slots."""

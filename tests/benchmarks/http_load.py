@@ -17,7 +17,7 @@ import uvloop
 
 from tests.benchmarks.latencies import summary
 
-GIVE_UP_SECONDS = 120.0
+GIVE_UP_SECONDS = 590.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +73,18 @@ class Load:
             (await loop.create_connection(lambda: Connection(self), "127.0.0.1", self._plan.port))[1]
             for _ in range(self._plan.connections)
         ]
-        gc.disable()
         self._started = time.perf_counter()
         if self._left is None:
             loop.call_later(self._plan.warm_seconds, self._begin)
             loop.call_later(self._plan.warm_seconds + self._plan.seconds, self._end)
         for connection in connections:
             connection.send()
-        async with asyncio.timeout(GIVE_UP_SECONDS):
-            await self.done
+        try:
+            async with asyncio.timeout(GIVE_UP_SECONDS):
+                await self.done
+        finally:
+            for connection in connections:
+                connection.close()
         answers = len(self.latencies)
         return summary(answers * self._plan.jobs, self._ended - self._started, self.latencies)
 
@@ -133,6 +136,11 @@ class Connection(asyncio.Protocol):
             self._sent_at = time.perf_counter()
             self._transport.write(self._load.request)
 
+    def close(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
     def data_received(self, data: bytes) -> None:
         if self._missing:
             self._missing -= len(data)
@@ -174,6 +182,7 @@ def document(plan: Plan) -> str:
 
 
 if __name__ == "__main__":
+    gc.disable()  # a short life in which nothing gathers
     try:
         print(json.dumps(uvloop.run(_main(Plan(**json.load(sys.stdin))))))
     except (WrongAnswerError, TimeoutError) as error:

@@ -21,13 +21,13 @@ class Sizes:
     seconds: float = 1.5
     drain: int = 50_000
     drain_arq: int = 8_000
-    drain_arq_default: int = 1_000
+    drain_arq_default: int = 600
     pickups: int = 100
-    pickups_arq_default: int = 20
+    pickups_arq_default: int = 12
     held: int = 10
     flushed: int = 20_000
     backlog: int = 100_000
-    claims: int = 200
+    claims: int = 400
 
 
 SMOKE: Final = Sizes(

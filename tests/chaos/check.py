@@ -114,8 +114,11 @@ CHECKS: Final[dict[str, str]] = {
 }
 STUCK: Final = """
     SELECT id::text || ' is ' || status || ', attempt ' || attempt || ', run at ' || run_at || ', worker '
-        || coalesce(worker_id, 'none')
-    FROM ferryman.jobs WHERE status = 'running' OR (status = 'pending' AND run_at <= now() + interval '1 h')
+        || coalesce(worker_id, 'none') AS told, count(*) OVER () AS jobs
+    FROM ferryman.jobs
+    WHERE queue_name = $1
+        AND (status = 'running' OR (status = 'pending' AND run_at <= now() + interval '1 h'))
+    LIMIT 5
 """
 
 
@@ -134,9 +137,9 @@ async def violations(
     return found
 
 
-async def stuck(ledger: asyncpg.Connection[asyncpg.Record]) -> list[str]:
+async def stuck(ledger: asyncpg.Connection[asyncpg.Record], queue: str) -> list[str]:
     """Invariant 9: unfinished jobs that nothing but a fault could still hold up, five of them."""
-    rows = await ledger.fetch(f"SELECT told, count(*) OVER () AS jobs FROM ({STUCK}) AS s (told) LIMIT 5")
+    rows = await ledger.fetch(STUCK, queue)
     return [f"9 nobody stuck, of {row['jobs']}: {row['told']}" for row in rows]
 
 

@@ -42,10 +42,10 @@ class Load:
             if draw < 0.8:
                 await self._submit(session, tenant, self._body())
             elif draw < 0.9:
-                await self._submit(session, tenant, {"jobs": [self._body() for _ in range(20)]})
+                await self._submit(session, tenant, {"jobs": [self._body() for _ in range(10)]})
             else:
                 await self._interfere(session)
-            await asyncio.sleep(self.dice.uniform(0, 0.05))
+            await asyncio.sleep(self.dice.uniform(0, 0.2))
 
     async def _submit(self, session: aiohttp.ClientSession, tenant: str, body: dict[str, Any]) -> None:
         path = "/api/jobs/bulk" if "jobs" in body else "/api/jobs"
@@ -76,7 +76,7 @@ class Load:
 
     def _body(self) -> dict[str, Any]:
         kind = self.dice.choices(
-            ("quick", "slow", "flaky", "doomed", "sleepy", "thread", "killer"), (60, 12, 10, 3, 5, 1, 0.1)
+            ("quick", "slow", "flaky", "doomed", "sleepy", "thread", "killer"), (60, 12, 10, 3, 5, 1, 0.03)
         )[0]
         inputs: dict[str, dict[str, Any]] = {
             "slow": {"ms": self.dice.choice((50, 50, 300, 2_000))},

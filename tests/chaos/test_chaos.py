@@ -63,7 +63,7 @@ async def the_books_agree(
     ledger: asyncpg.Connection[Any], load: Load, nemesis: Nemesis, stack: Stack
 ) -> None:
     async def look() -> list[str]:
-        return await stuck(ledger)
+        return await stuck(ledger, "chaos")
 
     await eventually(look, lambda found: not found, within_s=DRAINED_WITHIN_S)
     counts = await ledger.fetch("SELECT status, count(*) FROM ferryman.jobs GROUP BY 1 ORDER BY 1")

@@ -37,10 +37,12 @@ class Scene:
         await until_ready(self.session, api)
         return api
 
-    async def make_queue(self, api: Api) -> None:
+    async def make_queue(self, api: Api, **settings: Any) -> None:
         url = f"{api.url}/api/queues/{self.queue}"
-        status, body = await self.call("PUT", url, "platform", json={"visibilityTimeoutMs": 1_000})
+        status, body = await self.call("PUT", url, "platform", json=settings)
         assert status == 201, body
+        async with redis.Redis.from_url(self.stack.redis.url) as client:
+            await eventually(partial(client.hexists, f"fm:{{{self.queue}}}:meta", "epoch"), within_s=20)
 
     def worker(self, failpoint: str | None = None) -> Process:
         armed = {"FERRYMAN_FAILPOINT": failpoint} if failpoint else {}
@@ -74,7 +76,7 @@ class Scene:
         """At rest: no stuck job, no broken promise, and a worker still takes new work."""
 
         async def look() -> list[str]:
-            return await stuck(self.ledger)
+            return await stuck(self.ledger, self.queue)
 
         await eventually(look, lambda found: not found, within_s=HEALED_WITHIN_S)
         assert await violations(self.ledger, self.acknowledged) == []
@@ -151,10 +153,12 @@ async def stopping_worker_dies(scene: Scene, point: str) -> None:
 
 async def reaper_dies(scene: Scene, point: str) -> None:
     armed = await scene.api(point)  # alone, so that its maintainer leads
-    await scene.make_queue(armed)
+    await scene.make_queue(armed, visibilityTimeoutMs=1_000)
     victim = scene.worker()
     job_id = await scene.submit(armed, "hangs_once")
     await scene.reaches(job_id, "running", within_s=20)
+    async with redis.Redis.from_url(scene.stack.redis.url) as client:
+        await eventually(partial(client.zcard, f"fm:{{{scene.queue}}}:lease"))
     victim.kill()
     await scene.dies(armed)
     await scene.api()
@@ -191,7 +195,6 @@ async def sweeper_dies(scene: Scene, point: str) -> None:
     await scene.make_queue(armed)
     async with redis.Redis.from_url(scene.stack.redis.url) as client:
         prefix = f"fm:{{{scene.queue}}}"
-        await eventually(partial(client.hexists, f"{prefix}:meta", "epoch"))  # the new queue's first rebuild
         job_id = await scene.submit(armed, "quick")
         assert await client.delete(f"{prefix}:t:acme", f"{prefix}:ring") == 2
     await scene.dies(armed)

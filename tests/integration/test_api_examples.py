@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from ferryman.api.openapi import describe, roles_of
 from ferryman.api.routes import ROUTES
@@ -34,7 +34,9 @@ async def dead_letter(api: Api) -> tuple[str, str]:
         uuid4(),
         Failure(error_class=ErrorClass.PERMANENT, message="no", details={}, fingerprint="0" * 16),
     )
-    (claimed,) = await api.ledger.attempts.claim("w", [(UUID(job_id), token_)], types=["chat"])
+    (claimed,) = await api.ledger.attempts.claim(
+        "w", [(UUID(job_id), token_)], queue="default", types=["chat"]
+    )
     end = Settlement(
         id=claimed.id,
         token=token_,

@@ -34,7 +34,9 @@ async def api(ledger_database: Database, redis_url: str) -> AsyncIterator[Api]:
 async def run(api: Api, verdict: Verdict | None = None, *, queue: str = "default") -> str:
     """What a worker does with the next job of a queue; None: leave it running. The job's id."""
     step = await api.dispatcher.step(queue, ended=[], tokens=[uuid4()], lease_ms=30_000)
-    (claimed,) = await api.ledger.attempts.claim("w1", step.claimed, types=["chat", "memory"])
+    (claimed,) = await api.ledger.attempts.claim(
+        "w1", step.claimed, queue="default", types=["chat", "memory"]
+    )
     if verdict is not None:
         end = Settlement(
             id=claimed.id,
@@ -111,7 +113,8 @@ async def test_a_job_with_its_attempts_and_retry_state(api: Api) -> None:
 async def test_a_history_pages(api: Api) -> None:
     job_id = await api.submitted()
     await run(api, Complete(b"{}"))
-    seen, cursor = [], ""
+    seen: list[str] = []
+    cursor: str | None = ""
     while cursor is not None:
         more = f"&cursor={cursor}" if cursor else ""
         page = (await api.call("GET", f"/api/jobs/{job_id}/history?limit=1{more}")).json
@@ -189,7 +192,7 @@ async def test_lists_page_newest_first_and_filter(api: Api) -> None:
         for n in range(6)
     ]
     seen: list[str] = []
-    cursor = ""
+    cursor: str | None = ""
     while cursor is not None:
         page = (await api.call("GET", f"/api/jobs?limit=4{f'&cursor={cursor}' if cursor else ''}")).json
         seen += [job["jobId"] for job in page["jobs"]]

@@ -182,8 +182,9 @@ def test_a_settings_class_is_read_by_its_own_attributes() -> None:
         functions = ()
         unrelated = 1
 
-    assert arq.worker.get_kwargs(Settings) == {"functions": ()}
-    assert arq.worker.get_kwargs({"max_jobs": 2, "other": 1}) == {"max_jobs": 2}
+    get_kwargs: Any = arq.worker.get_kwargs
+    assert get_kwargs(Settings) == {"functions": ()}
+    assert get_kwargs({"max_jobs": 2, "other": 1}) == {"max_jobs": 2}
 
 
 def test_redis_settings_say_where_redis_is() -> None:

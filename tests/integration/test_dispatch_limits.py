@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from redis.asyncio import Redis
 
 from ferryman.core.queues import TenantSettings
@@ -21,7 +22,7 @@ from ferryman.dispatch import keys
 from ferryman.dispatch.dispatcher import RedisDispatcher
 from ferryman.embedded import EmbeddedRedis
 from ferryman.ports import Ended, Step
-from tests.support.dispatching import claim, ended, opened, record, waiting, warm
+from tests.support.dispatching import FAR_MS, claim, ended, look, opened, record, waiting, warm
 from tests.support.servers import flushed
 
 SLOW = TenantSettings(rate_per_second=1, burst=2)
@@ -81,6 +82,21 @@ async def test_a_tenant_without_starts_left_waits_and_the_others_take_its_turns(
     assert 0 < step.due_in_ms <= 1_000
     await queue.later("slow", 1_000)
     assert queue.names(await queue.claim(20)) == ["slow"]
+
+
+@pytest.mark.parametrize(("is_refused", "starts"), [(True, 2), (False, 0)])
+async def test_a_refused_claim_costs_neither_a_start_nor_worker_time(
+    queue: Queue, is_refused: bool, starts: int
+) -> None:
+    await warm(queue.dispatcher, tenants={"slow": SLOW})
+    await queue.fill("slow", 5)
+    before = (await look(queue.client)).virtual["slow"]
+    lost = [waiting("slow", job_id=job_id) for job_id, _ in (await queue.claim(5)).claimed]
+    if is_refused:
+        lost = [structs.replace(job, put_off="for_a_while", due_in_ms=FAR_MS) for job in lost]
+    await queue.dispatcher.push(lost)
+    assert ((await look(queue.client)).virtual["slow"] == before) == is_refused
+    assert len((await queue.claim(5)).claimed) == starts
 
 
 async def test_a_burst_comes_back_no_larger_than_it_was(queue: Queue) -> None:

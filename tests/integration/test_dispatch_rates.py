@@ -24,7 +24,8 @@ def toll(bucket: str = "b", *, cost: int = 1, per_second: float = 1, burst: int 
 @pytest.mark.parametrize("seed", range(5))
 async def test_the_script_is_the_rule_of_core(redis_url: str, seed: int) -> None:
     dice = random.Random(seed)
-    link = Link(open_client(redis_url, connections=2, timeout_s=2), Circuit(time.monotonic), calls_at_once=2)
+    client = open_client(redis_url, connections=2, timeout_s=2)
+    link = Link(client, Circuit(time.monotonic), calls_at_once=2, timeout_s=2)
     full_at: dict[str, int] = {}
     pauses, started = 0, time.monotonic()
     for _ in range(300):

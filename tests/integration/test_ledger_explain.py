@@ -70,24 +70,21 @@ class Plan:
 
     def touched(self, table: str = "jobs") -> float:
         """Rows read, kept or thrown away."""
-        return sum(
-            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-            for node in self._of(table)
-        )
+        return sum(map(_rows, self._of(table)))
 
     def compared(self) -> float:
         """The most rows that any scan of a list inside the statement went through."""
         lists = [node for node in self._scans if node["Node Type"] in ("CTE Scan", "Function Scan")]
-        return max(
-            (
-                (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-                for node in lists
-            ),
-            default=0,
-        )
+        return max(map(_rows, lists), default=0)
 
     def _of(self, table: str) -> list[dict[str, Any]]:
         return [node for node in self._scans if node.get("Relation Name") == table]
+
+
+def _rows(node: dict[str, Any]) -> float:
+    a_loop: float = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+    loops: float = node["Actual Loops"]
+    return a_loop * loops
 
 
 async def run(database: Database, name: str, *arguments: Any) -> Plan:
@@ -139,7 +136,7 @@ async def _pairs(database: Database, status: str) -> tuple[list[UUID], list[UUID
 
 async def test_a_claim_finds_its_rows_by_id(busy: Database) -> None:
     ids, tokens = await _pairs(busy, "pending")
-    plan = await run(busy, "claim_jobs", ids, tokens, "w1", ["chat"])
+    plan = await run(busy, "claim_jobs", ids, tokens, "w1", ["chat"], "default")
     assert plan.indexes() == {"jobs_pkey"}
     assert plan.touched() == 2 * BATCH  # once to lock, once to change
     assert plan.compared() <= BATCH

@@ -48,7 +48,7 @@ class Scene:
 
     async def running(self, **fields: Any) -> Claimed:
         job = await self.submit(**fields)
-        (claimed,) = await claim(self.attempts, job.id)
+        (claimed,) = await claim(self.attempts, job.id, queue=job.queue)
         return claimed
 
     async def row(self, job_id: UUID) -> Any:
@@ -84,7 +84,7 @@ async def test_a_claim_gives_the_job_and_a_lease(scene: Scene) -> None:
     )
     await scene.submissions.insert(job, USER)
     token = uuid4()
-    (claimed,) = await scene.attempts.claim("w1", [(job.id, token)], types=TYPES)
+    (claimed,) = await scene.attempts.claim("w1", [(job.id, token)], queue="default", types=TYPES)
     row = await scene.row(job.id)
     assert (claimed.id, claimed.token, claimed.attempt) == (job.id, token, 1)
     assert json.loads(claimed.input) == {"message": "hello"}
@@ -106,9 +106,11 @@ async def test_what_may_not_be_claimed(scene: Scene) -> None:
     unknown_type = await scene.submit(type="other")
     paused = await scene.submit(queue="background")
     await value(scene.url, "UPDATE ferryman.queues SET paused = true WHERE name = 'background'")
-    ids = [running.id, scheduled.id, expired.id, unknown_type.id, paused.id, uuid4()]
+    of_another_queue = await scene.submit(queue="high_priority")
+    ids = [running.id, scheduled.id, expired.id, unknown_type.id, of_another_queue.id, uuid4()]
     assert await claim(scene.attempts, *ids) == []
-    assert await scene.attempts.claim("w1", [], types=TYPES) == []
+    assert await claim(scene.attempts, paused.id, queue="background") == []
+    assert await scene.attempts.claim("w1", [], queue="default", types=TYPES) == []
     await assert_books(scene.url)
 
 
@@ -225,7 +227,7 @@ async def test_a_completion_after_a_retry_forgets_the_error(scene: Scene) -> Non
 async def test_a_dead_letter_keeps_everything(scene: Scene) -> None:
     claimed = await scene.running(tags=["t"], metadata=b'{"m":1}', priority=4, queue="high_priority")
     await scene.end(claimed, RetryAt(0, FAILURE))
-    (again,) = await claim(scene.attempts, claimed.id)
+    (again,) = await claim(scene.attempts, claimed.id, queue=claimed.queue)
     (position,) = await scene.end(again, DeadLetter(FAILURE))
     assert position.kind == "gone"
     row = await scene.row(claimed.id)

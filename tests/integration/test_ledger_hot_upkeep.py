@@ -203,14 +203,17 @@ async def test_waiting_jobs_past_their_expiry_end(scene: Scene) -> None:
     late = [await scene.submit(expires_in_ms=60_000) for _ in range(3)]
     running = await scene.running(expires_in_ms=60_000)
     fresh = await scene.submit(expires_in_ms=60_000)
-    for one in (*late, running):
-        await scene.change(one.id, "expires_at = now() - interval '1 second'")
+    for job_id in (*(one.id for one in late), running.id):
+        await scene.change(job_id, "expires_at = now() - interval '1 second'")
     first = await scene.upkeep.expire(limit=2)
     second = await scene.upkeep.expire(limit=2)
     assert {one.id for one in first + second} == {one.id for one in late}
     assert {one.kind for one in first + second} == {"gone"}
     assert (await scene.row(late[0].id))["status"] == "expired"
-    assert {(await scene.row(one.id))["status"] for one in (running, fresh)} == {"running", "pending"}
+    assert {(await scene.row(job_id))["status"] for job_id in (running.id, fresh.id)} == {
+        "running",
+        "pending",
+    }
     await assert_books(scene.url)
 
 

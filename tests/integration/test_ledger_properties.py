@@ -73,7 +73,9 @@ class Run:
 
     async def _claim(self, indexes: list[int], _: None) -> None:
         wanted = {self.jobs[index % len(self.jobs)]: uuid4() for index in indexes if self.jobs}
-        self.claims += await self.ledger.attempts.claim("w1", list(wanted.items()), types=TYPES)
+        self.claims += await self.ledger.attempts.claim(
+            "w1", list(wanted.items()), queue="default", types=TYPES
+        )
 
     async def _claim_ready(self, count: int, _: None) -> None:
         tokens = [uuid4() for _ in range(count)]

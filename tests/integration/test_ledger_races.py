@@ -1,7 +1,7 @@
 """Two sessions meet on one row: whoever commits first wins, the other's change does not happen."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -9,7 +9,7 @@ import pytest
 
 from ferryman.core.failures import ErrorClass, Failure
 from ferryman.core.job import Claimed
-from ferryman.core.verdict import Cancel, Complete, DeadLetter, Reschedule, RetryAt
+from ferryman.core.verdict import Cancel, Complete, DeadLetter, Reschedule, RetryAt, Verdict
 from ferryman.ledger.pool import Pools
 from ferryman.ledger.postgres import PostgresLedger
 from ferryman.ports import Scope
@@ -72,11 +72,11 @@ async def scene(ledger_database: Database) -> AsyncIterator[Scene]:
         await one.close()
 
 
-Move = Callable[[PostgresLedger, UUID, Claimed | None], Awaitable[Any]]
+Move = Callable[[PostgresLedger, UUID, Claimed | None], Coroutine[Any, Any, Any]]
 
 
 async def _claim(ledger: PostgresLedger, job_id: UUID, _: Claimed | None) -> Any:
-    return await ledger.attempts.claim("w2", [(job_id, uuid4())], types=TYPES)
+    return await ledger.attempts.claim("w2", [(job_id, uuid4())], queue="default", types=TYPES)
 
 
 async def _claim_ready(ledger: PostgresLedger, job_id: UUID, _: Claimed | None) -> Any:
@@ -188,7 +188,7 @@ async def test_batches_in_opposite_orders_do_not_lock_each_other_out(scene: Scen
     await scene.first.jobs.insert_all(jobs, USER)
     claimed = await claim(scene.first.attempts, *(job.id for job in jobs))  # type: ignore[arg-type]
     forward = [settlement(one) for one in claimed]
-    verdicts = [RetryAt(0, FAILURE), Complete(b"{}"), DeadLetter(FAILURE)]
+    verdicts: list[Verdict] = [RetryAt(0, FAILURE), Complete(b"{}"), DeadLetter(FAILURE)]
     backward = [settlement(one, verdicts[number % 3]) for number, one in enumerate(reversed(claimed))]
     answers = await asyncio.gather(
         *(scene.first.attempts.settle("w1", forward[start : start + 50]) for start in range(0, 200, 50)),

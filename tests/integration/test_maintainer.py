@@ -64,7 +64,7 @@ class Scene:
     async def claimed(self, *, lease_ms: int = 60_000, worker: str = "w1") -> UUID:
         """One job, claimed in Redis and in the ledger by a worker that then falls silent."""
         step = await self.dispatcher.step(QUEUE, ended=(), tokens=[uuid4()], lease_ms=lease_ms)
-        (job,) = await self.ledger.attempts.claim(worker, step.claimed, types=TYPES)
+        (job,) = await self.ledger.attempts.claim(worker, step.claimed, queue="default", types=TYPES)
         return job.id
 
     async def offered(self) -> list[UUID]:

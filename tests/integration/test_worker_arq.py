@@ -17,7 +17,7 @@ from arq.jobs import ResultNotFound, SerializationError
 from ferryman.core.status import JobStatus
 from ferryman.ports import JobFilter
 from ferryman.worker.arq_redis import LedgerJob, LedgerRedis
-from ferryman.worker.registry import RegistrationError
+from ferryman.worker.binding import RegistrationError
 from ferryman.worker.runtime import PipelineWorker
 from tests.support.ledgers import assert_books
 from tests.support.servers import Database

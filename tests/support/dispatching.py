@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from redis.asyncio import Redis
-
 from ferryman.core.job import Position
 from ferryman.core.priority import DEFAULT_AGING_MS, score
 from ferryman.core.queues import PerTenant, QueueSettings, TenantSettings
@@ -142,7 +140,7 @@ class Keys:
     woken: bool
 
 
-async def look(client: Redis, queue: str = "q") -> Keys:
+async def look(client: Any, queue: str = "q") -> Keys:
     """Read every key of the queue; fails where two that belong together differ."""
     prefix = keys.prefix(queue)
     ready = {}
@@ -182,4 +180,4 @@ def _parse_aside(entry: bytes, expected: str) -> tuple[str, str, float]:
 
 
 def _parse_own(entry: bytes) -> tuple[str, UUID]:
-    return entry[16:].decode().partition(":")[2], UUID(bytes=entry[:16])
+    return entry[16:].decode(), UUID(bytes=entry[:16])

@@ -37,7 +37,7 @@ def make_claimed(**fields: Any) -> Claimed:
 
 
 def gone(job_id: UUID) -> Position:
-    """Where an ended job belongs."""
+    """Where an ended job is."""
     return Position(id=job_id, queue="default", tenant_id="acme", kind="gone")
 
 
@@ -63,10 +63,10 @@ class FakeLedger:
     async def _queue(self, name: str) -> QueueRecord | None:
         self._look()
         settings = self.records.get(name)
-        return settings and QueueRecord(name=name, settings=settings, paused=False, version=1)
+        return QueueRecord(name=name, settings=settings, paused=False, version=1) if settings else None
 
     async def claim(
-        self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, types: Sequence[str]
+        self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, queue: str, types: Sequence[str]
     ) -> list[Claimed]:
         self._look()
         found = [(self.claims.pop(job_id), token) for job_id, token in wanted if job_id in self.claims]

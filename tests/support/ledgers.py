@@ -57,9 +57,12 @@ def settlement(claimed: Claimed, verdict: Verdict | None = None, **fields: Any) 
     )
 
 
-async def claim(attempts: Attempts, *job_ids: UUID, worker: str = "w1") -> list[Claimed]:
+async def claim(
+    attempts: Attempts, *job_ids: UUID, worker: str = "w1", queue: str = "default"
+) -> list[Claimed]:
     """Claim jobs with fresh tokens, answered in the order asked for."""
-    claimed = await attempts.claim(worker, [(job_id, uuid4()) for job_id in job_ids], types=TYPES)
+    wanted = [(job_id, uuid4()) for job_id in job_ids]
+    claimed = await attempts.claim(worker, wanted, queue=queue, types=TYPES)
     return sorted(claimed, key=lambda one: job_ids.index(one.id))
 
 

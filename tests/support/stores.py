@@ -73,7 +73,8 @@ class Stores:
 
     async def running(self, **fields: Any) -> Claimed:
         """A job that runs."""
-        (claimed,) = await claim(self.attempts, await self.submitted(**fields))
+        queue = fields.get("queue", "default")
+        (claimed,) = await claim(self.attempts, await self.submitted(**fields), queue=queue)
         return claimed
 
     async def ended(self, verdict: Verdict | None = None, **fields: Any) -> UUID:

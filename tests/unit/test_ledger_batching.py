@@ -41,6 +41,20 @@ async def test_an_idle_batcher_waits_for_nothing_and_a_busy_one_gathers() -> Non
     assert gate.batches == [[1], [2, 3, 4]]
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+async def test_who_submits_again_at_once_is_not_forgotten(lanes: int) -> None:
+    gate = Gate()
+    gate.open.set()
+    subject = batcher(gate, lanes=lanes)
+
+    async def call_on(number: int) -> None:
+        for _ in range(20):
+            assert await subject.submit(number) == number * 10
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(call_on(1), call_on(2), call_on(3))
+
+
 async def test_callers_of_one_turn_share_a_batch() -> None:
     gate = Gate()
     gate.open.set()

@@ -21,7 +21,7 @@ from ferryman.ports import (
         (asyncpg.CheckViolationError("check"), RejectedDataError, False),
         (driver.DataError("invalid input for query argument $1"), RejectedDataError, False),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), RejectedDataError, False),
-        (asyncpg.QueryCanceledError("cancelled"), QueryTooExpensiveError, False),
+        (asyncpg.QueryCanceledError("cancelled"), LedgerUnavailableError, False),
         (asyncpg.DiskFullError("full"), LedgerUnavailableError, False),
         (asyncpg.LockNotAvailableError("locked"), LedgerUnavailableError, False),
         (asyncpg.UndefinedTableError("no such table"), LedgerUnavailableError, False),
@@ -47,6 +47,12 @@ def test_what_may_be_run_again_at_once() -> None:
     assert failures.is_conflict(asyncpg.DeadlockDetectedError(""))
     assert failures.is_conflict(asyncpg.SerializationError(""))
     assert not failures.is_conflict(asyncpg.LockNotAvailableError(""))
+
+
+def test_a_read_that_was_cancelled_was_too_expensive() -> None:
+    error = asyncpg.QueryCanceledError("cancelled")
+    with pytest.raises(QueryTooExpensiveError), failures.translated(reading=True):
+        raise error
 
 
 def test_messages_hold_no_values() -> None:

@@ -36,7 +36,3 @@ def test_readiness_asks_for_before_files_only() -> None:
     assert state().is_ready
     assert state("0001_a.after").is_ready
     assert not state("0001_a.before").is_ready
-
-
-def test_the_latest_is_the_last_file() -> None:
-    assert migrate.migrations()[-1].key == migrate.LATEST

@@ -173,16 +173,36 @@ async def test_many_ask_for_a_queue_at_once_and_the_ledger_is_asked_once() -> No
     assert desk.ledger.asked == ["default"]
 
 
-async def test_settings_are_read_again_after_a_second_or_a_change() -> None:
+async def test_settings_are_read_again_after_two_seconds_or_a_change() -> None:
     desk = Desk()
     await desk.directory.get("default")
     await desk.directory.get("default")
     assert len(desk.ledger.asked) == 1
-    desk.clock.seconds = 1.1
-    await desk.directory.get("default")
+    desk.ledger.records["default"] = record(max_size=7)
+    desk.clock.seconds = 2.1
+    assert (await desk.directory.get("default")).settings.max_size == 7
+    desk.ledger.records["default"] = record(max_size=8)
     desk.directory.forget("default")
-    await desk.directory.get("default")
+    assert (await desk.directory.get("default")).settings.max_size == 8
     assert len(desk.ledger.asked) == 3
+
+
+async def test_settings_a_second_old_are_answered_while_they_are_read_again() -> None:
+    desk = Desk()
+    await desk.directory.get("default")
+    desk.ledger.records["default"] = record(max_size=7)
+    asked = asyncio.Event()
+
+    async def noted() -> None:
+        asked.set()
+
+    desk.ledger.on_get = noted
+    desk.clock.seconds = 1.1
+    assert (await desk.directory.get("default")).settings.max_size == 1_000
+    await asked.wait()
+    await asyncio.sleep(0)
+    assert (await desk.directory.get("default")).settings.max_size == 7
+    assert len(desk.ledger.asked) == 2
 
 
 def test_open_numbers_come_from_queue_type_and_seed() -> None:

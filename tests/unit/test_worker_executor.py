@@ -319,11 +319,10 @@ async def test_three_zombies_wear_the_worker_out(monkeypatch: pytest.MonkeyPatch
                 rig.start(make_claimed(type="stuck", timeout_ms=10))
             await rig.settled(3)
             assert rig.crew.claimer.free == 0
-            assert rig.crew.state == "draining"
-            assert not rig.crew.is_done
+            assert (rig.crew.state, rig.crew.is_done) == ("draining", False)
             other.set()
             await rig.idle()
-            assert rig.crew.is_done
+            assert (rig.crew.state, rig.crew.is_done) == ("drained", True)
         finally:
             release.set()
         while rig.crew.executor.zombies:

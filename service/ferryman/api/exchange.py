@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
@@ -16,6 +15,7 @@ from ferryman.auth.principal import Principal, Role, is_tenant_id
 from ferryman.auth.tokens import TokenRefusedError, TokenVerifier
 from ferryman.core.queues import is_queue_name
 from ferryman.lifecycle.asker import Asker
+from ferryman.lifecycle.entropy import Entropy
 from ferryman.lifecycle.failures import not_found
 
 MAX_REASON_CHARS: Final = 500
@@ -25,6 +25,7 @@ _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _TOKEN_PARAMETERS: Final = frozenset({"token", "access_token", "jwt", "authorization"})
 _EMPTY: Final[Mapping[str, Any]] = {}
+_ENTROPY: Final = Entropy()
 
 
 class Answer(Struct, frozen=True):
@@ -79,7 +80,7 @@ def correlation_id(request: web.Request) -> str:
     given = request.headers.get("X-Correlation-Id")
     if given is not None and _CORRELATION_ID.fullmatch(given) is not None:
         return given
-    return secrets.token_hex(16)
+    return _ENTROPY.take(16).hex()
 
 
 def refuse_token_in_url(request: web.Request) -> None:

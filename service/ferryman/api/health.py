@@ -10,9 +10,10 @@ from aiohttp import web
 
 from ferryman.api.exchange import Answer
 from ferryman.api.keys import STOPPING
+from ferryman.api.queue_views import DependencyView, LivenessView, ReadinessView
 from ferryman.api.routing import encode
 from ferryman.api.services import Services
-from ferryman.api.views import DependencyView, LivenessView, ReadinessView, timed
+from ferryman.api.views import timed
 from ferryman.ports import DispatcherUnavailableError, LedgerError
 
 

@@ -12,9 +12,9 @@ from msgspec import inspect
 
 from ferryman.api.bodies import QueryReader
 from ferryman.api.problems import CODES, ProblemDocument
+from ferryman.api.queue_views import LivenessView, ReadinessView
 from ferryman.api.routes import ALSO_ANSWERED, ROUTES
 from ferryman.api.routing import Route
-from ferryman.api.views import LivenessView, ReadinessView
 from ferryman.auth.policy import RIGHTS, Call
 
 Json = dict[str, Any]

@@ -27,6 +27,9 @@ Handle = Callable[[Services, Exchange], Awaitable[Answer]]
 
 _ENCODER: Final = msgspec.json.Encoder()
 _JSON: Final = "application/json"
+_SOON: Final = {"Retry-After": "1"}
+# A 503 comes within five seconds (contract, section 10).
+ANSWER_SECONDS: Final = 4.5
 _NO_QUERY: Final = QueryReader(NoParameters)
 _NO_BODY: Final = BodyReader(NoFields)
 
@@ -45,7 +48,8 @@ class Route:
     """One call: what it takes, who may, what it answers. OpenAPI and the router read the same row.
 
     `answers` maps a status to the shape of its body and a sentence; `problems` are codes beside those that
-    every call has. A body that is not `body_required` may be left out.
+    every call has. A body that is not `body_required` may be left out. Not `is_bounded` are calls that are
+    held, take their time, or keep to a time of their own.
     """
 
     method: str
@@ -58,6 +62,7 @@ class Route:
     answers: Mapping[int, tuple[type[Any] | None, str]]
     body: BodyReader | None = None
     body_required: bool = True
+    is_bounded: bool = True
     query: QueryReader = _NO_QUERY
     problems: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
@@ -78,8 +83,7 @@ def endpoint(route: Route, services: Services) -> Handler:
         raw = await read_body(request, route, limits.body_seconds)
         body = None if raw is None else (route.body or _NO_BODY).read(raw)
         exchange = Exchange(request=request, asker=asker, query=query, raw=raw, body=body)
-        answer = await route.handle(services, exchange)
-        return encode(answer)
+        return encode(await _answer(route, services, exchange))
 
     return handle
 
@@ -93,6 +97,19 @@ async def _let_in(request: web.Request, services: Services) -> Principal:
         raise
     note(request, await services.rates.call(principal))
     return principal
+
+
+async def _answer(route: Route, services: Services, exchange: Exchange) -> Answer:
+    """The handler's answer, or a 503 in time. Of a change that was cut short nobody knows how it ended."""
+    if not route.is_bounded:
+        return await route.handle(services, exchange)
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await route.handle(services, exchange)
+    except TimeoutError:
+        if route.method == "GET":
+            raise Problem("ledger_unavailable", "the ledger did not answer in time", headers=_SOON) from None
+        raise Problem("outcome_unknown", "look whether the change was made", headers=_SOON) from None
 
 
 def encode(answer: Answer) -> web.Response:

@@ -10,12 +10,9 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ferryman.core.job import DeadLetterRecord, Inserted, Job
-from ferryman.core.queues import PerTenant, Retention, RetrySettings, TenantSettings, TypeSettings
 from ferryman.core.status import JobStatus
 from ferryman.lifecycle.explain import Explanation
-from ferryman.lifecycle.figures import QueueStatus
 from ferryman.lifecycle.reasons import Code
-from ferryman.ports import QueueRecord, RetentionResult, WorkerRecord, WorkerState
 
 MAX_LISTED_BYTES: Final = 4_096
 _NULL: Final = Raw(b"null")
@@ -228,148 +225,6 @@ class ClosedLetterView(Shape):
     status: Literal["requeued", "discarded"]
 
 
-class QuantilesView(Shape):
-    p50: float | None
-    p95: float | None
-    p99: float | None
-
-
-class StatsView(Shape):
-    """Figures of a window; rates are fractions of the jobs that ended in it."""
-
-    from_: Time = msgspec.field(name="from")
-    to: Time
-    counts: dict[str, int]
-    success_rate: float | None
-    failure_rate: float | None
-    retries: int
-    dead_letters: int
-    wait_ms: QuantilesView
-    processing_ms: QuantilesView
-    throughput_per_second: float
-
-
-class EnvironmentView(Shape):
-    """What people call the installation; `alert` where a mistake hurts: its name begins with `prod`."""
-
-    name: str
-    tone: Literal["calm", "alert"]
-
-
-class LinksView(Shape):
-    """Addresses with `{traceId}`, `{correlationId}` or `{jobId}` where the id belongs."""
-
-    trace: str | None
-    logs: str | None
-
-
-class MeView(Shape):
-    """Who asks. `can` names every right as `<call>:<ownership>`, the ownership one of own, tenant, all."""
-
-    tenant_id: str | None
-    user_id: int | None
-    roles: list[str]
-    can: list[str]
-    environment: EnvironmentView
-    server_time: Time
-    version: str
-    features: list[Literal["callRates"]]
-    links: LinksView
-
-
-class WorkersView(Shape):
-    count: int
-    slots: int
-    busy: int
-
-
-class TotalsView(Shape):
-    arrivals: int
-    completions: int
-    failures: int
-    service_ms: int
-
-
-class QueueStatusView(Shape):
-    queue: str
-    paused: bool
-    size: int
-    backlog: int
-    pending: int
-    scheduled: int
-    retrying: int
-    running: int
-    dead_letters: int
-    oldest_pending_age_ms: int | None
-    due_within_ms: dict[str, int]
-    max_size: int
-    max_backlog: int
-    visibility_timeout_ms: int
-    dead_letter_queue: str
-    workers: WorkersView
-    totals: TotalsView
-    running_elapsed_ms: int
-    asleep: bool
-    source: Literal["redis", "ledger"]
-
-
-class QueueStatusesView(Shape):
-    queues: list[QueueStatusView]
-
-
-class QueueView(Shape):
-    """A queue and its settings, as PUT takes them. Who may not change it sees of `tenants` its own entry."""
-
-    queue: str
-    max_size: int
-    max_backlog: int
-    visibility_timeout_ms: int
-    timeout_ms: int
-    dead_letter_queue: str
-    paused: bool
-    priority_aging_ms: int
-    max_concurrency: int
-    per_tenant: PerTenant
-    tenants: dict[str, TenantSettings]
-    retry: RetrySettings
-    types: dict[str, TypeSettings]
-    retention: Retention
-
-
-class QueuesView(Shape):
-    queues: list[QueueView]
-
-
-class WorkerView(Shape):
-    """A worker as its last beat left it; `lost` once it has been silent for six seconds."""
-
-    worker_id: str
-    pod: str
-    queues: list[str]
-    types: list[str]
-    slots: int
-    busy: int
-    state: WorkerState
-    drain_requested: bool
-    started_at: Time
-    last_heartbeat_at: Time
-
-
-class WorkerListView(Shape):
-    workers: list[WorkerView]
-
-
-class RetentionView(Shape):
-    """How many rows went, or would go."""
-
-    dry_run: bool
-    completed: int
-    cancelled: int
-    expired: int
-    dead_letters: int
-    audit: int
-
-
 class PreviewView(Shape):
     """What an apply with this digest would move."""
 
@@ -378,36 +233,13 @@ class PreviewView(Shape):
     digest: str
 
 
-class RedriveView(Shape):
-    requeued: int
-    skipped: int
-    remaining: int
-
-
-class DependencyView(Shape):
-    state: Literal["up", "down", "wrong"]
-    details: dict[str, Any]
-
-
-class ReadinessView(Shape):
-    """`degraded`: jobs are still taken, but nothing dispatches them but the ledger."""
-
-    status: Literal["ready", "degraded", "unavailable"]
-    version: str
-    dependencies: dict[str, DependencyView]
-
-
-class LivenessView(Shape):
-    status: Literal["ok"]
-    version: str
-
-
 def submitted_view(
     inserted: Inserted, job_type: str, *, user_id: int, correlation_id: str, trace_id: str | None
 ) -> SubmittedView | ForeignTwinView:
     """The answer to a submission; of another user's job not more than that it is there."""
     if inserted.duplicate and inserted.user_id != user_id:
         return ForeignTwinView(job_id=str(inserted.id), status=inserted.status, duplicate=True)
+    created_at = time(inserted.created_at)
     return SubmittedView(
         job_id=str(inserted.id),
         status=inserted.status,
@@ -416,8 +248,8 @@ def submitted_view(
         priority=inserted.priority,
         tenant_id=inserted.tenant_id,
         user_id=inserted.user_id,
-        created_at=time(inserted.created_at),
-        run_at=time(inserted.run_at),
+        created_at=created_at,
+        run_at=created_at if inserted.run_at == inserted.created_at else time(inserted.run_at),
         correlation_id=correlation_id,
         trace_id=trace_id,
         duplicate=inserted.duplicate,
@@ -467,18 +299,6 @@ def job_view(
     )
 
 
-def explanation_view(explained: Explanation) -> ExplanationView:
-    """An explanation in answers."""
-    start = explained.estimate
-    return ExplanationView(
-        job_id=str(explained.job.id),
-        status=explained.job.status,
-        reasons=[ReasonView(one.code, one.message, timed(one.details)) for one in explained.reasons],
-        estimated_start=None if start is None else EstimateView(time(start.earliest), time(start.latest)),
-        source=explained.source,
-    )
-
-
 def letter_view(letter: DeadLetterRecord, *, is_listed: bool = False) -> LetterView:
     """A dead letter in answers."""
     omitted = _omitted(is_listed, input=letter.input)
@@ -507,70 +327,16 @@ def letter_view(letter: DeadLetterRecord, *, is_listed: bool = False) -> LetterV
     )
 
 
-def status_view(status: QueueStatus) -> QueueStatusView:
-    """The figures of a queue in answers."""
-    settings, counts, ledger = status.record.settings, status.counts, status.ledger
-    return QueueStatusView(
-        queue=status.record.name,
-        paused=status.record.paused,
-        size=status.size,
-        backlog=status.waiting - status.size,
-        pending=counts.pending,
-        scheduled=counts.scheduled,
-        retrying=counts.retrying,
-        running=counts.running,
-        dead_letters=ledger.dead_letters,
-        oldest_pending_age_ms=ledger.oldest_pending_age_ms,
-        due_within_ms={str(horizon): jobs for horizon, jobs in ledger.due_within_ms.items()},
-        max_size=settings.max_size,
-        max_backlog=settings.max_backlog,
-        visibility_timeout_ms=settings.visibility_timeout_ms,
-        dead_letter_queue=_dead_letter_queue(status.record),
-        workers=WorkersView(count=ledger.workers, slots=ledger.slots, busy=status.busy),
-        totals=TotalsView(
-            arrivals=ledger.arrivals,
-            completions=ledger.completions,
-            failures=ledger.failures,
-            service_ms=ledger.service_ms,
-        ),
-        running_elapsed_ms=ledger.running_elapsed_ms,
-        asleep=status.is_asleep,
-        source=status.source,
+def explanation_view(explained: Explanation) -> ExplanationView:
+    """An explanation in answers."""
+    start = explained.estimate
+    return ExplanationView(
+        job_id=str(explained.job.id),
+        status=explained.job.status,
+        reasons=[ReasonView(one.code, one.message, timed(one.details)) for one in explained.reasons],
+        estimated_start=None if start is None else EstimateView(time(start.earliest), time(start.latest)),
+        source=explained.source,
     )
-
-
-def queue_view(record: QueueRecord) -> QueueView:
-    """A queue in answers."""
-    settings = msgspec.structs.asdict(record.settings) | {
-        "paused": record.paused,
-        "dead_letter_queue": _dead_letter_queue(record),
-    }
-    return QueueView(queue=record.name, **settings)
-
-
-def worker_view(worker: WorkerRecord) -> WorkerView:
-    """A worker in answers."""
-    return WorkerView(
-        worker_id=worker.id,
-        pod=worker.pod,
-        queues=worker.queues,
-        types=worker.types,
-        slots=worker.slots,
-        busy=worker.busy,
-        state=worker.state,
-        drain_requested=worker.drain_requested,
-        started_at=time(worker.started_at),
-        last_heartbeat_at=time(worker.beat_at),
-    )
-
-
-def retention_view(result: RetentionResult, *, dry_run: bool) -> RetentionView:
-    """What retention did, in answers."""
-    return RetentionView(dry_run=dry_run, **msgspec.structs.asdict(result))
-
-
-def _dead_letter_queue(record: QueueRecord) -> str:
-    return record.settings.dead_letter_queue or f"{record.name}_dlq"
 
 
 def _error(error_class: str | None, message: str | None, details: bytes | None) -> ErrorView | None:

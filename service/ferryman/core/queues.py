@@ -18,6 +18,7 @@ DEFAULT_TIMEOUT_MS: Final = 300_000
 MAX_TENANTS: Final = 1_000
 SYSTEM_PREFIX: Final = "system."
 _QUEUE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_TYPE: Final = re.compile(r"[A-Za-z0-9._:-]{1,50}")
 
 TypeName = Annotated[str, Meta(pattern=TYPE_PATTERN, description="1 to 50 of A–Z a–z 0–9 . _ : -")]
 QueueName = Annotated[
@@ -159,6 +160,11 @@ def is_queue_name(name: str) -> bool:
 def is_system(name: str) -> bool:
     """Whether only the system itself has jobs in a queue of this name; tenants do not see it."""
     return name.startswith(SYSTEM_PREFIX)
+
+
+def is_type(name: str) -> bool:
+    """Whether `name` may be a type of job: 1 to 50 of `A-Za-z0-9._:-`."""
+    return _TYPE.fullmatch(name) is not None
 
 
 class HandlerSettings(Struct, frozen=True, kw_only=True):

@@ -20,6 +20,11 @@ class Circuit:
         self._retry_at = 0.0
         self._probing = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the last call that ended found Redis well."""
+        return self._closed
+
     def check(self) -> None:
         """Raises RedisAwayError if a call has no chance now."""
         if not self._closed and (self._probing or self._monotonic() < self._retry_at):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import parse_url
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 SENTINEL_FORM: Final = "sentinel://[[user]:password@]host[:port][,host[:port]...]/service[/db]"
 _SENTINEL_PORT: Final = 26379
 _CONNECT_S: Final = 1.0
+_SENTINEL_S: Final = 0.3
 
 
 class RedisAddressError(ValueError):
@@ -36,12 +37,11 @@ def open_client(url: str, *, connections: int, timeout_s: float) -> Redis:
         "lib_version": None,
     }
     try:
-        if url.startswith("sentinel://"):
-            return _by_sentinel(urlsplit(url), options)
-        given = parse_url(url)
-        if given.get("path"):
-            del options["socket_keepalive"]
-        return Redis.from_pool(ConnectionPool(**{**given, **options}))
+        is_sentinel = url.startswith("sentinel://")
+        client = _by_sentinel(url, options) if is_sentinel else _direct(url, options)
+        pool: Any = client.connection_pool
+        pool.make_connection()  # which refuses what an address may not say
+        return client
     except (ValueError, TypeError):
         # Without the cause: its text may hold a piece of the password.
         raise RedisAddressError(
@@ -49,11 +49,30 @@ def open_client(url: str, *, connections: int, timeout_s: float) -> Redis:
         ) from None
 
 
-def _by_sentinel(url: SplitResult, options: dict[str, Any]) -> Redis:
-    credentials, _, hosts = url.netloc.rpartition("@")
+async def close_client(client: Redis) -> None:
+    """Close its connections, and those to the sentinels."""
+    pool = client.connection_pool
+    await client.aclose()
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
+def _direct(url: str, options: dict[str, Any]) -> Redis:
+    given = parse_url(url)
+    if given.get("path"):
+        del options["socket_keepalive"]
+    return Redis.from_pool(ConnectionPool(**{**given, **options}))
+
+
+def _by_sentinel(url: str, options: dict[str, Any]) -> Redis:
+    # By hand: urlsplit takes one host, and refuses several as soon as one of them is an IPv6 address.
+    netloc, _, rest = url.removeprefix("sentinel://").partition("/")
+    path, _, asked = rest.partition("?")
+    credentials, _, hosts = netloc.rpartition("@")
     user, _, password = credentials.partition(":")
-    service, _, db = url.path.strip("/").partition("/")
-    query = {name: values[0] for name, values in parse_qs(url.query, strict_parsing=bool(url.query)).items()}
+    service, _, db = path.strip("/").partition("/")
+    query = {name: values[0] for name, values in parse_qs(asked, strict_parsing=bool(asked)).items()}
     known = {"sentinel_username", "sentinel_password", "ssl"}
     if not service or not hosts or not query.keys() <= known:
         raise ValueError("no service, no host or an unknown option")
@@ -61,8 +80,8 @@ def _by_sentinel(url: SplitResult, options: dict[str, Any]) -> Redis:
     sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
         [_host_and_port(host) for host in hosts.split(",")],
         sentinel_kwargs={
-            "socket_timeout": options["socket_connect_timeout"],
-            "socket_connect_timeout": options["socket_connect_timeout"],
+            "socket_timeout": _SENTINEL_S,
+            "socket_connect_timeout": _SENTINEL_S,
             "username": query.get("sentinel_username"),
             "password": query.get("sentinel_password"),
             **encrypted,

@@ -32,7 +32,7 @@ _Push = tuple[Sequence[Position], int]
 
 
 def open_dispatcher(url: str, *, connections: int = 8, timeout_s: float = 1.0) -> RedisDispatcher:
-    """A dispatcher that connects at its first call. `timeout_s` bounds the wait for each answer.
+    """A dispatcher that connects at its first call. `timeout_s` bounds each call.
 
     Raises RedisAddressError (a ValueError) without repeating the address. See `connections.open_client` for
     its forms.
@@ -40,7 +40,8 @@ def open_dispatcher(url: str, *, connections: int = 8, timeout_s: float = 1.0) -
     circuit = Circuit(time.monotonic)
     commands = open_client(url, connections=connections, timeout_s=timeout_s)
     blocking = open_client(url, connections=_WAITERS_AT_MOST, timeout_s=timeout_s + LONGEST_MS / 1_000)
-    return RedisDispatcher(Link(commands, circuit, calls_at_once=connections), WakeWaiter(blocking, circuit))
+    link = Link(commands, circuit, calls_at_once=connections, timeout_s=timeout_s)
+    return RedisDispatcher(link, WakeWaiter(blocking, circuit))
 
 
 class RedisDispatcher:

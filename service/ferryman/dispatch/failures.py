@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import redis.exceptions
+import redis.exceptions as foreign
 
 from ferryman.ports import DispatcherUnavailableError
 
@@ -19,22 +19,16 @@ class RedisRefusedError(DispatcherUnavailableError):
     """Redis answered this one call with an error."""
 
 
-# Replies of a server that will not serve anybody for now.
-_AWAY: Final = (
-    "ASK",
-    "BUSY",
-    "CLUSTERDOWN",
-    "LOADING",
-    "MASTERDOWN",
-    "MISCONF",
-    "MOVED",
-    "NOAUTH",
-    "NOREPLICAS",
-    "OOM",
-    "READONLY",
-    "TRYAGAIN",
-    "WRONGPASS",
+# What a server says that will not serve anybody for now: by class where redis-py has one, else by its code.
+_AWAY_CLASSES: Final = (
+    foreign.AskError,
+    foreign.ClusterDownError,
+    foreign.MasterDownError,
+    foreign.OutOfMemoryError,
+    foreign.ReadOnlyError,
+    foreign.TryAgainError,
 )
+_AWAY_CODES: Final = ("BUSY", "MISCONF", "NOREPLICAS", "WRONGPASS")
 
 
 @contextmanager
@@ -42,13 +36,11 @@ def translated() -> Iterator[None]:
     """Raise RedisAwayError or RedisRefusedError for whatever the client raises inside."""
     try:
         yield
-    except redis.exceptions.TimeoutError as error:
+    except (foreign.TimeoutError, TimeoutError) as error:
         raise RedisAwayError("Redis did not answer in time") from error
-    except (redis.exceptions.ConnectionError, OSError) as error:
+    except (foreign.ConnectionError, OSError) as error:
         raise RedisAwayError(f"Redis cannot be reached ({type(error).__name__})") from error
-    except redis.exceptions.ReadOnlyError as error:
-        raise RedisAwayError("Redis is a read-only replica") from error
-    except redis.exceptions.RedisError as error:
-        if str(error).startswith(_AWAY) or isinstance(error, redis.exceptions.OutOfMemoryError):
-            raise RedisAwayError(f"Redis does not serve: {error}") from error
+    except foreign.RedisError as error:
+        if isinstance(error, _AWAY_CLASSES) or str(error).startswith(_AWAY_CODES):
+            raise RedisAwayError(f"Redis does not serve now ({type(error).__name__})") from error
         raise RedisRefusedError(f"Redis refused: {error}") from error

@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 
 from ferryman.dispatch.circuit import Circuit
+from ferryman.dispatch.connections import close_client
 from ferryman.dispatch.failures import translated
 from ferryman.dispatch.scripts import Argument, Script
 
@@ -18,11 +19,15 @@ T = TypeVar("T")
 
 
 class Link:
-    """Calls to one Redis. Every call may be made twice, so it must be harmless to repeat."""
+    """Calls to one Redis. Every call may be made twice, so it must be harmless to repeat.
 
-    def __init__(self, client: Redis, circuit: Circuit, *, calls_at_once: int) -> None:
+    `timeout_s` bounds each call as a whole: while Redis is frozen, connections are made one after another.
+    """
+
+    def __init__(self, client: Redis, circuit: Circuit, *, calls_at_once: int, timeout_s: float) -> None:
         self._client = client
         self._circuit = circuit
+        self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(calls_at_once)
 
     async def run(self, script: Script, queue: str, *arguments: Argument) -> Any:
@@ -35,7 +40,8 @@ class Link:
         async with self._slots:
             # Once more inside: whoever waited for a slot must not wait for a timeout as well.
             with self._circuit.attempt(), translated():
-                return await self._twice(command)
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._twice(command)
 
     async def _twice(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         try:
@@ -49,4 +55,4 @@ class Link:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await close_client(self._client)

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from ferryman.dispatch import keys
 from ferryman.dispatch.circuit import Circuit
+from ferryman.dispatch.connections import close_client
 from ferryman.dispatch.failures import translated
 
 SHORTEST_MS: Final = 10
@@ -47,6 +48,10 @@ class WakeWaiter:
     async def _pop(self, queues: Sequence[str], at_most_ms: int, caller: _Caller) -> str | None:
         seconds = min(max(at_most_ms, SHORTEST_MS), LONGEST_MS) / 1_000
         wanted = [keys.wake(queue) for queue in queues]
+        if not self._circuit.is_closed:
+            # A wait would be a slow probe, and hold up all other calls.
+            with self._circuit.attempt(), translated():
+                await cast("Awaitable[bool]", self._client.ping())
         with self._circuit.attempt(), translated():
             popped = await cast(
                 "Awaitable[tuple[bytes, bytes, float] | None]", self._client.bzpopmin(wanted, seconds)
@@ -61,4 +66,4 @@ class WakeWaiter:
         """Let the pops end, a second at most, then close their connections."""
         if self._pops:
             await asyncio.wait(self._pops)
-        await self._client.aclose()
+        await close_client(self._client)

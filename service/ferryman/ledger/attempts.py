@@ -23,7 +23,7 @@ class Attempts:
         self._settler = Settler(pools, ActorKind.WORKER)
 
     async def claim(
-        self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, types: Sequence[str]
+        self, worker_id: str, wanted: Sequence[tuple[UUID, UUID]], *, queue: str, types: Sequence[str]
     ) -> list[Claimed]:
         """As `AttemptStore.claim`. Raises LedgerUnavailableError."""
         if not wanted:
@@ -35,6 +35,7 @@ class Attempts:
             [token for _, token in ordered],
             worker_id,
             list(types),
+            queue,
         )
         return [_claimed(row) for row in rows]
 
@@ -47,7 +48,7 @@ class Attempts:
         free = list(tokens)
         while candidates and free:
             wanted = list(zip(candidates, free, strict=False))
-            claimed += await self.claim(worker_id, wanted, types=types)
+            claimed += await self.claim(worker_id, wanted, queue=queue, types=types)
             used = {one.token for one in claimed}
             free = [token for token in free if token not in used]
             candidates = candidates[len(wanted) :]

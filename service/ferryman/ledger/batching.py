@@ -48,6 +48,7 @@ class Batcher(Generic[In, Out]):
         self._max_waiting = max_waiting
         self._lanes = lanes
         self._waiting: deque[_Waiting[In, Out]] = deque()
+        self._running = 0
         self._flushers: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: In) -> Out:
@@ -57,7 +58,8 @@ class Batcher(Generic[In, Out]):
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Out] = loop.create_future()
         self._waiting.append(_Waiting(item, loop.time(), answer))
-        if len(self._flushers) < self._lanes:
+        if self._running < self._lanes:
+            self._running += 1
             flusher = loop.create_task(self._run())
             self._flushers.add(flusher)
             flusher.add_done_callback(self._flushers.discard)
@@ -76,6 +78,8 @@ class Batcher(Generic[In, Out]):
                 answers = [error] * len(batch)
             for waiting, answer in zip(batch, answers, strict=True):
                 _deliver(waiting.answer, answer)
+        # In the same turn that found nothing: a done callback would come after the next submission.
+        self._running -= 1
 
     def _take(self) -> list[_Waiting[In, Out]]:
         now = asyncio.get_running_loop().time()

@@ -49,11 +49,14 @@ def is_foreign(error: BaseException) -> bool:
     )
 
 
-def translate(error: BaseException) -> LedgerError:
-    """The ledger's own error for a foreign one. Messages name no value: those may be a tenant's."""
+def translate(error: BaseException, *, reading: bool = False) -> LedgerError:
+    """The ledger's own error for a foreign one. Messages name no value: those may be a tenant's.
+
+    `reading`: a statement that the server cancelled was too expensive; any other was not carried out.
+    """
     if is_data_error(error):
         return RejectedDataError(f"PostgreSQL refused a value ({sqlstate(error) or 'cannot be encoded'})")
-    if sqlstate(error) == _CANCELLED:
+    if reading and sqlstate(error) == _CANCELLED:
         return QueryTooExpensiveError("the query ran into its time limit")
     if isinstance(error, TimeoutError):
         return LedgerUnavailableError("the ledger did not answer in time")
@@ -65,8 +68,8 @@ def translate(error: BaseException) -> LedgerError:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn foreign errors inside the block into the ledger's own."""
+def translated(*, reading: bool = False) -> Iterator[None]:
+    """Turn foreign errors inside the block into the ledger's own, as `translate` does."""
     try:
         yield
     except LedgerError:
@@ -74,4 +77,4 @@ def translated() -> Iterator[None]:
     except Exception as error:
         if not is_foreign(error):
             raise
-        raise translate(error) from error
+        raise translate(error, reading=reading) from error

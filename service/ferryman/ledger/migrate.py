@@ -93,9 +93,6 @@ def migrations(folder: Traversable | None = None) -> list[Migration]:
     return sorted(found, key=lambda one: (one.name, one.phase == "after"))
 
 
-LATEST: Final = migrations()[-1].key
-
-
 async def check(url: str, *, folder: Traversable | None = None) -> SchemaState:
     """How the database stands; changes nothing. Raises LedgerUnavailableError."""
     async with _connected(url) as connection:
@@ -266,19 +263,3 @@ async def _has_service_role(connection: Any) -> bool:
         "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ferryman_service')"
     )
     return found
-
-
-__all__ = [
-    "LATEST",
-    "LedgerUnavailableError",
-    "Migration",
-    "MigrationError",
-    "MigrationLockedError",
-    "MigrationMismatchError",
-    "SchemaState",
-    "check",
-    "migrate",
-    "migrations",
-    "read_state",
-    "wait_for_schema",
-]

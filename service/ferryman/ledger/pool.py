@@ -33,6 +33,8 @@ _SYNC_REP_FUNCTION: Final = "SyncRepWaitForLSN"
 
 # Why: engine, section 5. Plans must not follow stale statistics, and must be made once.
 HOT_SETTINGS: Final[Mapping[str, str]] = {
+    # Only ends what a client that is gone left behind: the client's own limit is shorter.
+    "statement_timeout": "10s",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -131,7 +133,10 @@ class _Slot:
 
 
 class Reach(ABC):
-    """Where statements go."""
+    """Where statements go. `reading`: a statement that was cancelled was too long."""
+
+    def __init__(self, *, reading: bool) -> None:
+        self.reading = reading
 
     @abstractmethod
     def held(self, *, fresh: bool = False) -> AbstractAsyncContextManager[Held]:
@@ -143,20 +148,20 @@ class Reach(ABC):
 
     async def fetch(self, sql: str, *args: Any, timeout: float | None = None) -> list[Any]:
         """Every row of one statement. Raises LedgerError."""
-        with translated():
+        with translated(reading=self.reading):
             async with self.held() as connection:
                 return await connection.fetch(sql, *args, timeout=timeout)
 
     async def fetchrow(self, sql: str, *args: Any, timeout: float | None = None) -> Any:
         """The first row of one statement, or None. Raises LedgerError."""
-        with translated():
+        with translated(reading=self.reading):
             async with self.held() as connection:
                 return await connection.fetchrow(sql, *args, timeout=timeout)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Held]:
         """One transaction over the block. Raises LedgerError."""
-        with translated():
+        with translated(reading=self.reading):
             async with self.held() as connection, connection.transaction():
                 yield connection
 
@@ -164,7 +169,10 @@ class Reach(ABC):
 class Connections(Reach):
     """At most `count` connections, the one used last first."""
 
-    def __init__(self, dial: Callable[[], Awaitable[Any]], *, count: int, shard: int) -> None:
+    def __init__(
+        self, dial: Callable[[], Awaitable[Any]], *, count: int, shard: int, reading: bool = False
+    ) -> None:
+        super().__init__(reading=reading)
         self._dial = dial
         self._slots = [_Slot(index) for index in range(count)]
         self._free: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
@@ -243,6 +251,7 @@ class _Walled(Reach):
     """The same connections, each use behind one tenant's wall."""
 
     def __init__(self, connections: Connections, tenant_id: str) -> None:
+        super().__init__(reading=connections.reading)
         self._connections = connections
         self._tenant_id = tenant_id
 
@@ -285,7 +294,7 @@ class Pools(Reaches):
         self._pooler = pooler
         self.shard = shard % SHARDS
         self._hot = Connections(lambda: self._dial(HOT_SETTINGS), count=connections, shard=shard)
-        self._read = Connections(lambda: self._dial(READ_SETTINGS), count=readers, shard=shard)
+        self._read = Connections(lambda: self._dial(READ_SETTINGS), count=readers, shard=shard, reading=True)
         super().__init__(self._hot, self._read)
 
     def as_tenant(self, tenant_id: str | None) -> Reaches:

@@ -8,9 +8,18 @@ from typing import Final
 from msgspec import Struct
 
 from ferryman.lifecycle.dispatching import DispatcherLink
-from ferryman.ports import Clock, Dice, Ledger, QueueFullError, QueueRecord
+from ferryman.ports import (
+    Clock,
+    Dice,
+    Ledger,
+    LedgerUnavailableError,
+    QueueFigures,
+    QueueFullError,
+    QueueRecord,
+)
 
 _COUNT_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 4.0
 _RETRY_AFTER_MS: Final = (1_000, 5_000)
 
 
@@ -52,12 +61,19 @@ class Admission:
         async with self._reading.setdefault(record.name, asyncio.Lock()):
             count = self._counts.get(record.name)
             if count is None or self._clock.monotonic() - count.read_at >= _COUNT_SECONDS:
-                figures = await self._ledger.reports.counts(record.name, tenant_id=None)
+                figures = await self._count(record.name)
                 waiting = figures.pending + figures.scheduled + figures.retrying
                 count = self._counts[record.name] = _Count(waiting, self._clock.monotonic())
             if count.waiting + count.added + places > record.settings.max_waiting:
                 raise self._full(record)
             count.added += places
+
+    async def _count(self, queue: str) -> QueueFigures:
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return await self._ledger.reports.counts(queue, tenant_id=None)
+        except TimeoutError:
+            raise LedgerUnavailableError("the ledger did not answer in time") from None
 
     def _full(self, record: QueueRecord) -> QueueFullError:
         shortest, longest = _RETRY_AFTER_MS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -15,6 +14,7 @@ from ferryman.failpoints import reach
 from ferryman.lifecycle.admission import Admission
 from ferryman.lifecycle.asker import Asker
 from ferryman.lifecycle.dispatching import DispatcherLink
+from ferryman.lifecycle.entropy import Entropy
 from ferryman.lifecycle.orders import Order, make_job
 from ferryman.lifecycle.queue_directory import QueueDirectory
 from ferryman.ports import Clock, Ledger, OutcomeUnknownError, QueueRecord
@@ -42,6 +42,7 @@ class Submission:
         self._link = link
         self._metrics = metrics
         self._clock = clock
+        self._entropy = Entropy()
 
     async def submit(self, asker: Asker, order: Order, job_id: UUID) -> Inserted:
         """One job, stored together with those of other calls."""
@@ -112,7 +113,7 @@ class Submission:
 
     def new_id(self) -> UUID:
         """An id for a job that is to be submitted now."""
-        return uuid7(int(self._clock.now().timestamp() * 1_000), os.urandom(10))
+        return uuid7(int(self._clock.now().timestamp() * 1_000), self._entropy.take(10))
 
 
 def _name(asker: Asker) -> tuple[str, Actor]:

@@ -129,7 +129,7 @@ class TextFormatter(_EventFormatter):
 
 
 def printable(text: str) -> str:
-    """`text` with each character that could steer a terminal as a visible escape: `\\n`, `\\x1b`, `\\u2028`."""
+    """`text` with each character that could steer a terminal made visible: `\\n`, `\\x1b`, `\\u2028`."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 

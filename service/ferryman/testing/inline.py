@@ -124,7 +124,7 @@ async def run_inline(
     )
     limit_ms = _limit_ms(of_queue, type, timeout_ms, handler)
     desk = _Desk(claimed, limit_ms, cancelled)
-    outcome = await _run(handler, JobContext(claimed, desk), claimed.input, limit_ms)
+    outcome = await _run(handler, JobContext(claimed, desk), claimed, limit_ms)
     exact = msgspec.structs.replace(policy, jitter=False)
     return InlineRun(
         outcome=outcome,
@@ -135,12 +135,12 @@ async def run_inline(
     )
 
 
-async def _run(handler: FunctionHandler, context: JobContext, document: bytes, limit_ms: int) -> Outcome:
+async def _run(handler: FunctionHandler, context: JobContext, claimed: Claimed, limit_ms: int) -> Outcome:
     threads = HandlerThreads(1)
     clock = asyncio.timeout(limit_ms / 1_000)
     try:
         async with clock:
-            return Succeeded(document_of(await handler.start(context, document, threads)))
+            return Succeeded(document_of(await handler.start(context, claimed, threads)))
     except Exception as error:
         if clock.expired():
             return handler.judge(TimeoutError(f"it ran longer than its {limit_ms} ms"))

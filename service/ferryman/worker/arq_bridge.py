@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Protocol
-from weakref import WeakKeyDictionary
+from uuid import UUID
 
 import arq
 import msgspec
 
 from ferryman.core.failures import ErrorClass, Failure, RetryAfter, Snooze
+from ferryman.core.job import Claimed
 from ferryman.core.queues import HandlerSettings
 from ferryman.core.verdict import Failed, Outcome, Snoozed
 from ferryman.telemetry import names
@@ -53,26 +54,27 @@ class ArqHandler:
     exception is final, as it is in arq.
     """
 
+    has_after = True
+
     def __init__(self, function: ArqFunction, worker: ArqWorker, *, timeout_s: float | None) -> None:
         self.type = check_type(function.name)
         self._function = function
         self._worker = worker
-        self.has_after = worker.after_job_end is not None
         max_tries = worker.max_tries if function.max_tries is None else function.max_tries
         seconds = timeout_s if function.timeout_s is None else function.timeout_s
         self.settings = HandlerSettings(
             max_retries=max(0, max_tries - 1) if worker.retry_jobs else 0,
             timeout_ms=None if seconds is None else max(1, min(round(seconds * 1_000), MAX_TIMEOUT_MS)),
         )
-        self._contexts: WeakKeyDictionary[JobContext, dict[Any, Any]] = WeakKeyDictionary()
+        self._contexts: dict[UUID, dict[Any, Any]] = {}
 
     def start(
-        self, context: JobContext, document: bytes, threads: HandlerThreads
+        self, context: JobContext, claimed: Claimed, threads: HandlerThreads
     ) -> Coroutine[Any, Any, object]:
         """See Handler."""
-        args, kwargs = split_input(document)
-        ctx = self._contexts[context] = {**self._worker.ctx, **_job_ctx(context)}
-        return self._run(context, ctx, args, kwargs)
+        args, kwargs = split_input(claimed.input)
+        ctx = self._contexts[claimed.token] = {**self._worker.ctx, **_job_ctx(context)}
+        return self._run(claimed, ctx, args, kwargs)
 
     def judge(self, error: BaseException) -> Outcome:
         """See Handler."""
@@ -86,14 +88,14 @@ class ArqHandler:
             return Failed(failure_of(error), 0)
         return Failed(_final(failure_of(error)))
 
-    async def after(self, context: JobContext) -> None:
+    async def after(self, claimed: Claimed) -> None:
         """See Handler."""
-        ctx = self._contexts.get(context)
-        if ctx is not None:
-            await self._worker.after_job_end(ctx)
+        ctx = self._contexts.pop(claimed.token, None)
+        if ctx is not None and self._worker.after_job_end is not None:
+            await _heard(self._worker.after_job_end, ctx)
 
-    async def _run(self, context: JobContext, ctx: dict[Any, Any], args: list[Any], kwargs: Any) -> object:
-        parent.set(context)
+    async def _run(self, claimed: Claimed, ctx: dict[Any, Any], args: list[Any], kwargs: Any) -> object:
+        parent.set(claimed)
         if self._worker.on_job_start is not None:
             await self._worker.on_job_start(ctx)
         try:

@@ -21,13 +21,14 @@ from redis.asyncio.sentinel import Sentinel
 from ferryman.core import job as core
 from ferryman.core.failures import ValidationError
 from ferryman.core.ids import uuid7
-from ferryman.core.job import Actor, ActorKind
+from ferryman.core.job import Actor, ActorKind, Claimed
 from ferryman.core.status import JobStatus as Status
 from ferryman.core.status import is_final, is_waiting
 from ferryman.lifecycle.orders import Order
 from ferryman.ports import Clock, Ledger, LedgerUnavailableError, Scope
 from ferryman.worker.backoff import Backoff
-from ferryman.worker.context import MAX_INPUT_BYTES, JobContext
+from ferryman.worker.children import check_type
+from ferryman.worker.context import MAX_INPUT_BYTES
 from ferryman.worker.offspring import Offspring, Origin, origin_of
 from ferryman.worker.results import checked
 
@@ -36,7 +37,7 @@ MAX_KEY_CHARS: Final = 200
 SOCKET_TIMEOUT_S: Final = 5.0
 
 # The job that the running code belongs to; what is enqueued from there is its child.
-parent: ContextVar[JobContext | None] = ContextVar("parent", default=None)
+parent: ContextVar[Claimed | None] = ContextVar("parent", default=None)
 
 
 class Enqueuer:
@@ -143,11 +144,12 @@ class LedgerRedis(ArqRedis):
     ) -> Job | None:
         """As arq's, stored durably before it answers. None: an unfinished job with this `_job_id` exists.
 
-        Raises arq's SerializationError for arguments that are no JSON, ValidationError for an unknown queue,
-        and the ledger's errors.
+        Raises arq's SerializationError for arguments that are no JSON, ValidationError for a name that is no
+        type of job and for an unknown queue, and the ledger's errors.
         """
         if _defer_until and _defer_by:
             raise RuntimeError("use either 'defer_until' or 'defer_by' or neither, not both")
+        check_type(function)
         enqueuer = self.enqueuer
         order = Order(
             type=function,

@@ -13,7 +13,7 @@ from ferryman.core.retry import RetryPolicy
 from ferryman.core.verdict import Interrupted, Outcome, Stopped
 from ferryman.ports import Clock
 from ferryman.worker.children import Child, parse_child
-from ferryman.worker.context import ChildId, JobContext, Written
+from ferryman.worker.context import ChildId, Written
 from ferryman.worker.progress import Pending, ProgressWriter
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ class Attempt:
         "claimed",
         "clock",
         "closed",
-        "context",
         "deadline_s",
         "due",
         "handler",
@@ -83,7 +82,6 @@ class Attempt:
         self.recorded = False
         self.zombie = False
         self.started_s = self.deadline_s = self.due = self.beat_until = math.inf
-        self.context = JobContext(claimed, self)
 
     def begin(self, *, grace_s: float) -> None:
         """The handler starts now. Its lease is not extended beyond the deadline and the grace."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Final
@@ -15,11 +14,11 @@ from ferryman.core.failures import ValidationError
 from ferryman.core.ids import uuid7
 from ferryman.core.queues import (
     QUEUE_NAME_PATTERN,
-    TYPE_PATTERN,
     DelayMs,
     Retries,
     TimeoutMs,
     VisibilityMs,
+    is_type,
 )
 from ferryman.lifecycle.orders import Order
 from ferryman.worker.context import ChildId
@@ -29,7 +28,6 @@ MAX_CHILDREN: Final = 1_000
 MAX_AHEAD_MS: Final = 315_360_000_000
 MAX_METADATA_BYTES: Final = 8_192
 
-_TYPE: Final = re.compile(TYPE_PATTERN)
 _Key = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 _Instant = Annotated[datetime, Meta(tz=True)]
 
@@ -65,8 +63,7 @@ def parse_child(
     """A child from what the handler said. Raises ValidationError naming the option that does not fit."""
     if count >= MAX_CHILDREN:
         raise ValidationError(f"an attempt submits at most {MAX_CHILDREN:,} jobs")
-    if not isinstance(job_type, str) or _TYPE.fullmatch(job_type) is None:
-        raise ValidationError("type takes 1 to 50 of A-Z a-z 0-9 . _ : -")
+    check_type(job_type)
     options = _options(given)
     order = Order(
         type=job_type,
@@ -86,6 +83,12 @@ def parse_child(
         expires_at=options.expires_at,
     )
     return Child(ChildId(int=uuid7(now_ms, os.urandom(10)).int), order)
+
+
+def check_type(job_type: object) -> None:
+    """Raises ValidationError when jobs cannot have this type."""
+    if not isinstance(job_type, str) or not is_type(job_type):
+        raise ValidationError("type takes 1 to 50 of A-Z a-z 0-9 . _ : -")
 
 
 def _options(given: Mapping[str, object]) -> ChildOptions:

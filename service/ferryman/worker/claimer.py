@@ -99,8 +99,8 @@ class Claimer:
         await self._deliver()
         return go_on
 
-    async def wait(self) -> None:
-        """Until there is something to release or to claim; a second at most while slots are free."""
+    async def wait(self, is_over: Callable[[], bool]) -> None:
+        """Until there is something to release or to claim, or all is over; a second at most."""
         was_full = self.free == 0
         if not was_full and not self._link.is_away:
             self._link.listen(self._book.known)
@@ -108,7 +108,7 @@ class Claimer:
         until_s = self._ledger_back_s if self._is_ledger_away else self._next_look_s
         timer = self._loop.call_later(max(0.0, until_s - self._monotonic()), self._ring)
         try:
-            while not (self._rang or self._link.has_news or self._has_reason(was_full)):
+            while not (self._rang or self._link.has_news or self._has_reason(was_full) or is_over()):
                 await self._pulse.next()
         finally:
             timer.cancel()
@@ -123,7 +123,9 @@ class Claimer:
             return True
         if self._link.is_away:
             return False
-        return self._releases.has_any or (self._releases.has_doubts and not self._is_ledger_away)
+        if self._releases.has_doubts and not self._is_ledger_away:
+            return True
+        return self._releases.has_any and not self.in_flight  # else the next claim's step takes them along
 
     @property
     def _is_ledger_away(self) -> bool:
@@ -136,14 +138,15 @@ class Claimer:
     def _rotation(self, hint: str | None) -> list[str]:
         """The queues, each cycle beginning with another one, so that none always gets the last slots."""
         queues = self._book.known
+        deleted = [queue for queue in self._releases.queues() if queue not in queues]
         if not queues:
-            return queues
+            return deleted
         self._turn += 1
         first = queues.index(hint) if hint in queues else self._turn % len(queues)
-        return queues[first:] + queues[:first]
+        return queues[first:] + queues[:first] + deleted
 
     async def _visit(self, queue: str, *, hinted: bool) -> bool:
-        wanted = min(self.free, BATCH)
+        wanted = min(self.free, BATCH) if self._book.knows(queue) else 0
         if self._link.is_away:
             return wanted > 0 and await self._claim_from_ledger(queue, wanted)
         if not (wanted or hinted or self._releases.has_ended(queue)):
@@ -194,18 +197,20 @@ class Claimer:
         task.add_done_callback(self._claims.discard)
 
     async def _claim(self, queue: str, pairs: Sequence[tuple[UUID, UUID]]) -> None:
+        doubtful = {job_id for job_id, _ in pairs}
         try:
-            claimed = await self._attempts.claim(self._worker_id, pairs, types=self._types)
-        except Exception as error:
-            self._releases.doubt(job_id for job_id, _ in pairs)
-            self._ledger_failed(error)
-        else:
+            claimed = await self._attempts.claim(self._worker_id, pairs, queue=queue, types=self._types)
             failpoints.reach("worker.after_claim")
             self._ledger_pause.reset()
+            refused = doubtful - {job.id for job in claimed}
+            doubtful.clear()
+            if refused:
+                self._metrics.count(names.REFUSED_CLAIMS_TOTAL, len(refused), queue=queue)
+                self._releases.refuse(refused)
             self._take(queue, claimed)
-            if len(claimed) < len(pairs):
-                came = {job.id for job in claimed}
-                self._refuse(queue, [job_id for job_id, _ in pairs if job_id not in came])
+        except Exception as error:
+            self._releases.doubt(doubtful)
+            self._ledger_failed(error)
         finally:
             self._reserved -= len(pairs)
             self._pulse.beat()
@@ -236,10 +241,6 @@ class Claimer:
         self._metrics.count(names.CLAIMED_TOTAL, len(claimed), queue=queue)
         for job in claimed:
             self._start(job)
-
-    def _refuse(self, queue: str, job_ids: Sequence[UUID]) -> None:
-        self._metrics.count(names.REFUSED_CLAIMS_TOTAL, len(job_ids), queue=queue)
-        self._releases.refuse(job_ids)
 
     def _ledger_failed(self, error: Exception) -> None:
         pause_s = self._ledger_pause.next_s()

@@ -15,6 +15,7 @@ from ferryman.ports import (
     Clock,
     Dice,
     Dispatcher,
+    DispatcherUnavailableError,
     Ledger,
     LedgerError,
     OpenDispatcher,
@@ -42,6 +43,16 @@ FLUSH_GRACE_S: Final = 10.0
 NO_QUEUE_VISIBILITY_MS: Final = 30_000
 
 log = logging.getLogger(__name__)
+
+
+class EvictingRedisError(Exception):
+    """This Redis may drop what is entrusted to it."""
+
+    def __init__(self, policy: object) -> None:
+        super().__init__(
+            f"Redis may evict jobs that wait: its maxmemory-policy is {policy}. "
+            "Set it to noeviction (CONFIG SET maxmemory-policy noeviction)."
+        )
 
 
 class Outside(Struct, frozen=True, kw_only=True):
@@ -83,6 +94,7 @@ class Crew:
             clock=outside.clock,
             dice=outside.dice,
             claiming=lambda: self.claimer.in_flight,
+            on_zombie=self._zombie_appeared,
         )
         self._link = RedisLink(dispatcher, self.pulse)
         self.claimer = Claimer(
@@ -112,6 +124,15 @@ class Crew:
         metrics.gauge(names.SLOTS, lambda: identity.slots)
         metrics.gauge(names.BUSY, lambda: self.executor.busy)
 
+    async def check_dispatcher(self) -> None:
+        """Raises EvictingRedisError. A Redis that is away is not held against it."""
+        try:
+            seen = await self._outside.dispatcher.ping()
+        except DispatcherUnavailableError:
+            return
+        if seen.get("evicting"):
+            raise EvictingRedisError(seen.get("maxmemory_policy"))
+
     async def begin(self) -> None:
         """Return once the ledger knows the worker and the worker its queues, however long it takes."""
         self.keeper.start()
@@ -135,7 +156,7 @@ class Crew:
             return
         self._is_exhausted = may_end and self._has_nothing
         if not self._is_exhausted:
-            await self.claimer.wait()
+            await self.claimer.wait(lambda: self.is_done)
 
     @property
     def is_done(self) -> bool:
@@ -195,18 +216,20 @@ class Crew:
         ledger does not take what was done.
         """
         executor = self.executor
-        if executor.zombies >= min(ZOMBIE_LIMIT, self.identity.slots):
-            self.drain.wear_out()
         if not self.drain.may_claim or executor.quarantine.is_closed:
             return 0
         if self.settler.unflushed >= UNFLUSHED_LIMIT:
             return 0
         return self.identity.slots - executor.busy
 
+    def _zombie_appeared(self) -> None:
+        if self.executor.zombies >= min(ZOMBIE_LIMIT, self.identity.slots):
+            self.drain.wear_out()
+
     def _start(self, claimed: Claimed) -> None:
         self.executor.start(claimed)
-        if claimed.visibility_timeout_ms != self.book.lease_ms(claimed.queue):
-            self.keeper.hurry()  # its lease in Redis was taken for the queue's visibility timeout
+        if claimed.visibility_timeout_ms < self.book.lease_ms(claimed.queue):
+            self.keeper.hurry()  # its lease in Redis is not its own yet, and the next beat may be late for it
 
     def _state_changed(self) -> None:
         log.info(names.DRAIN_CHANGED, extra={"state": self.drain.state})

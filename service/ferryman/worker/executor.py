@@ -26,6 +26,7 @@ from ferryman.ports import AttemptStore, Clock, Dice
 from ferryman.telemetry import names
 from ferryman.telemetry.metrics import Metrics
 from ferryman.worker.attempt import Attempt, Stop
+from ferryman.worker.context import JobContext
 from ferryman.worker.deadlines import Deadlines
 from ferryman.worker.offspring import Offspring
 from ferryman.worker.progress import ProgressWriter
@@ -64,6 +65,7 @@ class Executor:
         clock: Clock,
         dice: Dice,
         claiming: Callable[[], bool],
+        on_zombie: Callable[[], None],
     ) -> None:
         self._handlers = handlers
         self._settler = settler
@@ -74,6 +76,7 @@ class Executor:
         self._clock = clock
         self._dice = dice
         self._claiming = claiming
+        self._on_zombie = on_zombie
         self._loop = asyncio.get_running_loop()
         self.held: dict[UUID, Attempt] = {}
         self.running: dict[UUID, Attempt] = {}
@@ -161,7 +164,10 @@ class Executor:
         try:
             if attempt.stop is None:
                 failpoints.reach("worker.in_handler")
-                started = attempt.handler.start(attempt.context, attempt.claimed.input, self._threads)
+                if log.isEnabledFor(logging.DEBUG):
+                    log.debug(names.ATTEMPT_STARTED, extra=_fields(attempt))
+                context = JobContext(attempt.claimed, attempt)
+                started = attempt.handler.start(context, attempt.claimed, self._threads)
                 outcome = Succeeded(document_of(await started))
                 if attempt.children:
                     await self._offspring.grow(attempt)
@@ -186,14 +192,17 @@ class Executor:
     async def _conclude(self, attempt: Attempt, outcome: Outcome | None) -> None:
         """From here on the attempt cannot be stopped."""
         attempt.closed = True
-        if outcome is None:
-            self._drop(attempt)
-            return
         try:
-            await self._record(attempt, outcome)
+            if outcome is None:
+                self._drop(attempt)
+            else:
+                await self._record(attempt, outcome)
+            if attempt.handler.has_after:
+                await attempt.handler.after(attempt.claimed)
         except Exception:
-            # Not to be beaten for ever: its lease ends, and the reaper takes it from there.
             log.exception(names.ATTEMPT_UNSETTLED, extra=_fields(attempt))
+        finally:
+            # Whatever went wrong: it is not to be beaten for ever. The reaper takes it from there.
             self._let_go(attempt)
 
     async def _record(self, attempt: Attempt, outcome: Outcome) -> None:
@@ -203,8 +212,6 @@ class Executor:
         verdict = decide(outcome, attempt.policy, failures=attempt.claimed.failures, dice=self._dice())
         settled = await self._settle(attempt, verdict)
         self._report(attempt, verdict, settled)
-        if attempt.handler.has_after:
-            await self._call_after(attempt)
 
     async def _settle(self, attempt: Attempt, verdict: Verdict) -> bool:
         claimed = attempt.claimed
@@ -253,12 +260,6 @@ class Executor:
         self._metrics.count(names.FENCED_TOTAL)
         log.warning(names.ATTEMPT_FENCED, extra=_fields(attempt))
 
-    async def _call_after(self, attempt: Attempt) -> None:
-        try:
-            await attempt.handler.after(attempt.context)
-        except Exception:
-            log.exception(names.HOOK_FAILED, extra=_fields(attempt))
-
     # ------------------------------------------------------------------------- stragglers and suspects
 
     def _on_due(self, attempt: Attempt) -> None:
@@ -277,6 +278,7 @@ class Executor:
         assert attempt.task is not None
         attempt.task.cancel()  # it may heed the second time
         self._spawn(self._conclude(attempt, attempt.outcome_of_stop()))
+        self._on_zombie()
         self._pulse.beat()
 
     async def _run_alone(self, attempt: Attempt) -> None:

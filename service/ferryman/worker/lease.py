@@ -157,16 +157,20 @@ class LeaseKeeper:
 
     async def _beat_for_ever(self) -> None:
         self._loop = asyncio.get_running_loop()
-        await asyncio.gather(self._to_ledger(), self._to_redis())
+        await asyncio.gather(self._keep_up(self._to_ledger), self._keep_up(self._to_redis))
 
-    async def _to_ledger(self) -> None:
+    async def _keep_up(self, side: Callable[[], Awaitable[None]]) -> None:
+        """Nothing that goes wrong on one side may end its beats, or those of the other."""
         while not self._stopping:
             try:
-                async with self._open_ledger(connections=1) as ledger:
-                    await self._repeat(lambda: self.beat_ledger(ledger), "ledger")
-            except (LedgerError, OSError) as error:
-                log.warning(names.HEARTBEAT_FAILED, extra={"to": "ledger", "error": str(error)})
+                await side()
+            except Exception:
+                log.exception(names.HEARTBEAT_FAILED)
                 await asyncio.sleep(AGAIN_S)
+
+    async def _to_ledger(self) -> None:
+        async with self._open_ledger(connections=1) as ledger:
+            await self._repeat(lambda: self.beat_ledger(ledger), "ledger")
 
     async def _to_redis(self) -> None:
         dispatcher = self._open_dispatcher()

@@ -9,13 +9,12 @@ from msgspec import Struct
 
 from ferryman.auth.principal import Principal
 from ferryman.core.failures import ValidationError
-from ferryman.core.job import NewJob
+from ferryman.core.job import Claimed, NewJob
 from ferryman.core.queues import QueueSettings, is_system
 from ferryman.lifecycle.asker import Asker
 from ferryman.lifecycle.orders import Order, make_job
 from ferryman.ports import LedgerUnavailableError
 from ferryman.worker.backoff import Backoff
-from ferryman.worker.context import JobContext
 from ferryman.worker.queue_book import QueueBook
 
 if TYPE_CHECKING:
@@ -32,14 +31,14 @@ class Origin(Struct, frozen=True, kw_only=True):
     parent_id: UUID | None = None
 
 
-def origin_of(parent: JobContext) -> Origin:
+def origin_of(parent: Claimed) -> Origin:
     """A child belongs to its parent's tenant and user, and goes on its trail."""
     return Origin(
         tenant_id=parent.tenant_id,
         user_id=parent.user_id,
-        correlation_id=parent.correlation_id or str(parent.job_id),
+        correlation_id=parent.correlation_id or str(parent.id),
         traceparent=parent.traceparent,
-        parent_id=parent.job_id,
+        parent_id=parent.id,
     )
 
 
@@ -53,7 +52,7 @@ class Offspring:
         """Fill `attempt.offspring` from its children. Raises ValidationError when a child's queue does not
         exist; an outage of the ledger is waited out, as long as the attempt has time.
         """
-        origin = origin_of(attempt.context)
+        origin = origin_of(attempt.claimed)
         attempt.offspring = [
             await self.row_of(child.order, origin, job_id=UUID(int=child.id.int))
             for child in attempt.children

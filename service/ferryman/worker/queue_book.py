@@ -15,6 +15,9 @@ from ferryman.telemetry import names
 
 REFRESH_S: Final = 2.0
 MOST_POLICIES: Final = 4_096
+FIRST_LEASE_MS: Final = 6_000
+
+_DEFAULT: Final = QueueSettings()
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +38,17 @@ class QueueBook:
         """Those of the worker's queues that exist."""
         return [name for name in self._wanted if name in self._settings]
 
+    def knows(self, queue: str) -> bool:
+        """Whether this is one of the worker's queues, and exists."""
+        return queue in self._settings
+
     def lease_ms(self, queue: str) -> int:
-        """The visibility timeout of a known queue."""
-        return self._settings[queue].visibility_timeout_ms
+        """For how long a claim is leased before its first heartbeat, which makes it the visibility timeout.
+
+        Three beats are enough: a worker that dies between the script and the statement has told the ledger
+        nothing, so only the end of this lease brings the job back.
+        """
+        return min(self._settings.get(queue, _DEFAULT).visibility_timeout_ms, FIRST_LEASE_MS)
 
     def policy(self, claimed: Claimed, handler: HandlerSettings) -> Policy:
         """Retry policy and time limit of a claimed job, by the precedence of `core.queues`."""
@@ -86,7 +97,7 @@ class QueueBook:
                 log.warning(names.LEDGER_AWAY, extra={"error": str(error)})
 
     def _work_out(self, claimed: Claimed, handler: HandlerSettings) -> Policy:
-        settings = self._settings.get(claimed.queue) or QueueSettings()
+        settings = self._settings.get(claimed.queue, _DEFAULT)
         policy = retry_policy(
             settings,
             claimed.type,

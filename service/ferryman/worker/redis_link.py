@@ -57,17 +57,17 @@ class RedisLink:
             await asyncio.wait([self._task])
 
     async def _wait(self, queues: Sequence[str]) -> None:
+        is_lost = False
         try:
             self.hint = await self._dispatcher.wait_for_work(queues, at_most_ms=LONGEST_WAIT_MS)
         except DispatcherUnavailableError:
-            self._task = None
-            self.lost()
+            is_lost = True
         except Exception:
             log.exception(names.WORKER_CYCLE_FAILED)
             await asyncio.sleep(PROBE_S)
-            self._task = None
-        else:
-            self._task = None
+        self._task = None
+        if is_lost or self.is_away:  # another call may have failed meanwhile
+            self.lost()
         self._tell()
 
     async def _probe(self) -> None:

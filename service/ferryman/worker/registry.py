@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from importlib import import_module
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ferryman.core.failures import RetryAfter, Snooze
-from ferryman.core.queues import TYPE_PATTERN, HandlerSettings
+from ferryman.core.job import Claimed
+from ferryman.core.queues import HandlerSettings, is_type
 from ferryman.core.verdict import Failed, Outcome, Snoozed
 from ferryman.worker.binding import Binding, RegistrationError, bind
 from ferryman.worker.context import JobContext
@@ -17,8 +17,6 @@ from ferryman.worker.results import failure_of
 from ferryman.worker.threads import HandlerThreads
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_TYPE: Final = re.compile(TYPE_PATTERN)
 
 
 class Handler(Protocol):
@@ -28,15 +26,15 @@ class Handler(Protocol):
     settings: HandlerSettings
 
     def start(
-        self, context: JobContext, document: bytes, threads: HandlerThreads
+        self, context: JobContext, claimed: Claimed, threads: HandlerThreads
     ) -> Coroutine[Any, Any, object]:
-        """The handler at work on one input. Raises ValidationError when the input does not fit."""
+        """The handler at work on a job. Raises ValidationError when the input does not fit."""
 
     def judge(self, error: BaseException) -> Outcome:
         """What it means that the handler raised this."""
 
-    async def after(self, context: JobContext) -> None:
-        """Called once the end of the attempt is recorded."""
+    async def after(self, claimed: Claimed) -> None:
+        """Called once the end of the attempt is recorded, or was lost; only where `has_after`."""
 
     has_after: bool
 
@@ -54,10 +52,10 @@ class FunctionHandler:
         self._binding: Binding = bind(job_type, function)
 
     def start(
-        self, context: JobContext, document: bytes, threads: HandlerThreads
+        self, context: JobContext, claimed: Claimed, threads: HandlerThreads
     ) -> Coroutine[Any, Any, object]:
         """See Handler."""
-        arguments = self._binding.arguments(document)
+        arguments = self._binding.arguments(claimed.input)
         if self.is_async:
             return self.function(context, **arguments)  # type: ignore[no-any-return]
         return threads.run(self.function, context, arguments)
@@ -70,7 +68,7 @@ class FunctionHandler:
             return Failed(failure_of(error), error.delay_ms)
         return Failed(failure_of(error))
 
-    async def after(self, context: JobContext) -> None:
+    async def after(self, claimed: Claimed) -> None:
         """Nothing to do."""
 
 
@@ -140,7 +138,7 @@ class Registry:
 
 def check_type(job_type: str) -> str:
     """The type itself. Raises RegistrationError when jobs cannot have it."""
-    if _TYPE.fullmatch(job_type) is None:
+    if not is_type(job_type):
         raise RegistrationError(
             f"{job_type!r} cannot be a type of job: it takes 1 to 50 of A-Z a-z 0-9 . _ : -"
         )

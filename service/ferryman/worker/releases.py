@@ -56,6 +56,10 @@ class Releases:
         """Whether claims on this queue wait to be released."""
         return bool(self._ended.get(queue))
 
+    def queues(self) -> list[str]:
+        """The queues with claims to release."""
+        return [queue for queue, entries in self._ended.items() if entries]
+
     def take_ended(self, queue: str, most: int) -> list[tuple[Ended, Position | None]]:
         """The oldest ended claims of a queue."""
         entries = self._ended.get(queue)

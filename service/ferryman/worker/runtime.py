@@ -154,7 +154,11 @@ class PipelineWorker(Worker):
         self._is_up = False
 
     async def main(self) -> None:
-        """Start up, then one cycle after another until the worker is to stop."""
+        """Start up, then one cycle after another until the worker is to stop.
+
+        Raises EvictingRedisError, and what `on_startup` raises.
+        """
+        await self.crew.check_dispatcher()
         try:
             await log_redis_info(self.pool, log.info)
         except (RedisError, OSError) as error:
@@ -279,8 +283,8 @@ async def run_worker(
 ) -> WorkerReport:
     """Run a worker until it is told to stop (SIGTERM, SIGINT) or too many zombies wear it out.
 
-    Raises RegistrationError for handlers that cannot be registered, and what `on_startup` raises. With
-    zombies in the report, see WorkerReport.
+    Raises RegistrationError for handlers that cannot be registered, EvictingRedisError, and what
+    `on_startup` raises. With zombies in the report, see WorkerReport.
     """
     worker = PipelineWorker(handlers, options, outside, redis_pool, background)
     try:

@@ -38,6 +38,7 @@ async def _full(bench: Bench) -> Values:
         before = await _memory(bench)
         await rest.fill(jobs)
         used = await _memory(bench) - before
+        await bench.settle()
         watched = await _latencies(bench, rest)
         return {
             "jobs": jobs,

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 
 from tests.benchmarks.beacon import Lookout
 from tests.benchmarks.bench import Bench
@@ -31,17 +32,11 @@ class _Posting:
     """One kept connection; a request is written before anything is waited for."""
 
     def __init__(self, rest: Rest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._rest, self._reader, self._writer = rest, reader, writer
+        self._reader, self._writer = reader, writer
+        self._plan = Plan(port=rest.port, path="/api/jobs", token=rest.token(), body="", connections=1)
 
     async def __call__(self, key: str) -> None:
-        plan = Plan(
-            port=self._rest.port,
-            path="/api/jobs",
-            token=self._rest.token(),
-            body=compact(body("flash", key)).decode(),
-            connections=1,
-        )
-        self._writer.write(plan.request())
+        self._writer.write(replace(self._plan, body=compact(body("flash", key)).decode()).request())
         head = await self._reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 201"), head
         length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ferryman.api.queue_views import QueueStatusView
 from ferryman.api.routes import audit, dead_letters, figures, jobs, me, queues, upkeep, webhooks, workers
 from ferryman.api.routing import Route
-from ferryman.api.views import ForeignTwinView, PreviewView, QueueStatusView
+from ferryman.api.views import ForeignTwinView, PreviewView
 
 # Fixed paths stand before those with names in them.
 ROUTES: Final[tuple[Route, ...]] = (

@@ -8,10 +8,11 @@ from typing import Final
 from ferryman.api.bodies import QueryReader
 from ferryman.api.exchange import Answer, Exchange
 from ferryman.api.problems import FieldError, invalid
+from ferryman.api.queue_views import QueueStatusesView, StatsView, status_view
 from ferryman.api.routing import Example, Route
 from ferryman.api.schemas import StatsParameters, StatusQuery, given
 from ferryman.api.services import Services
-from ferryman.api.views import QueueStatusesView, StatsView, status_view, timed
+from ferryman.api.views import timed
 from ferryman.auth.policy import Call
 from ferryman.ports import StatsQuery
 
@@ -63,6 +64,7 @@ ROUTES: Final = (
         tag="figures",
         call=Call.FIGURES_READ,
         handle=queue_status,
+        is_bounded=False,
         query=QueryReader(StatusQuery),
         answers={200: (QueueStatusesView, "Every queue by name; with `queue` that one alone")},
         problems=("not_found", "too_many_waits"),

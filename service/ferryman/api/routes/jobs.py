@@ -184,6 +184,7 @@ ROUTES: Final = (
         tag="jobs",
         call=Call.JOB_SUBMIT,
         handle=submit,
+        is_bounded=False,
         body=BodyReader(JobSubmission),
         answers={
             201: (SubmittedView, "The job is stored; Location leads to it"),
@@ -224,6 +225,7 @@ ROUTES: Final = (
         tag="jobs",
         call=Call.JOB_SUBMIT,
         handle=submit_bulk,
+        is_bounded=False,
         body=BodyReader(BulkSubmission, envelope=3),
         answers={
             201: (BulkView, "The jobs are stored, in the order of the request"),
@@ -317,6 +319,7 @@ ROUTES: Final = (
         tag="jobs",
         call=Call.JOB_READ,
         handle=wait,
+        is_bounded=False,
         query=QueryReader(WaitQuery),
         answers={200: (JobView, "The job, ended or not")},
         problems=("not_found", "too_many_waits"),

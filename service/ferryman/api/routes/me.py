@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from ferryman.api.exchange import Answer, Exchange
+from ferryman.api.installation_views import EnvironmentView, LinksView, MeView
 from ferryman.api.routing import Example, Route
 from ferryman.api.services import Services
-from ferryman.api.views import EnvironmentView, LinksView, MeView, time
+from ferryman.api.views import time
 from ferryman.auth.policy import Call, rights_of
 
 

@@ -6,9 +6,9 @@ from typing import Final
 
 from ferryman.api.bodies import SettingsReader
 from ferryman.api.exchange import Answer, Exchange
+from ferryman.api.queue_views import QueuesView, QueueView, queue_view
 from ferryman.api.routing import Example, Route
 from ferryman.api.services import Services
-from ferryman.api.views import QueuesView, QueueView, queue_view
 from ferryman.auth.policy import Call
 from ferryman.core.queues import QueueSettings
 

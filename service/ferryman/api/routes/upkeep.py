@@ -6,10 +6,11 @@ from typing import Final
 
 from ferryman.api.bodies import BodyReader
 from ferryman.api.exchange import Answer, Exchange
+from ferryman.api.queue_views import RedriveView, RetentionView, retention_view
 from ferryman.api.routing import Example, Route
 from ferryman.api.schemas import ReconcileOrder, RetentionOrder
 from ferryman.api.services import Services
-from ferryman.api.views import PreviewView, RedriveView, RetentionView, letter_view, retention_view
+from ferryman.api.views import PreviewView, letter_view
 from ferryman.auth.policy import Call
 from ferryman.core.failures import ErrorClass
 from ferryman.ports import LetterFilter
@@ -68,6 +69,7 @@ ROUTES: Final = (
         tag="upkeep",
         call=Call.RETENTION,
         handle=retention,
+        is_bounded=False,
         body=BodyReader(RetentionOrder),
         body_required=False,
         answers={200: (RetentionView, "How many rows went; with `dryRun`: would go")},
@@ -87,6 +89,7 @@ ROUTES: Final = (
         tag="upkeep",
         call=Call.RECONCILE,
         handle=reconcile,
+        is_bounded=False,
         body=BodyReader(ReconcileOrder),
         body_required=False,
         answers={200: (RedriveView, "What was moved, or what would be")},

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from ferryman.api.exchange import Answer, Exchange
+from ferryman.api.installation_views import WorkerListView, WorkerView, worker_view
 from ferryman.api.routing import Example, Route
 from ferryman.api.services import Services
-from ferryman.api.views import WorkerListView, WorkerView, worker_view
 from ferryman.auth.policy import Call
 from ferryman.lifecycle.failures import not_found
 

@@ -12,7 +12,7 @@
 -- returns 1; 0 when this rebuild is over because another one has begun
 --
 -- At most 100 ids a call. The ledger's word wins: a waiting id loses its lease. Only a page of a rebuild, which was
--- read a while ago, leaves alone what was named since the rebuild began and what is leased. Repeating a call changes
+-- read a while ago, leaves alone what was heard of since the rebuild began and what is leased. Repeating a call changes
 -- nothing but times (a delay counts from the call) and gives back places once more.
 
 local generation = ARGV[1]
@@ -59,9 +59,8 @@ local function place_running(id, owner, token, tenant, lease_ms)
     add_lease(id, tenant, token, now + lease_ms)
     return
   end
-  local holder, charged = parse_own(owner)
-  if holder ~= token then
-    call('HSET', OWN, id, own_entry(token, charged, tenant))
+  if parse_own(owner) ~= token then
+    call('HSET', OWN, id, token .. tenant)
   end
 end
 
@@ -70,10 +69,7 @@ local function place(id, owner, waited, token, kind, tenant, score, due_in_ms, l
     remove_due(id)
   end
   if owner and kind ~= 'l' then
-    remove_lease(id)
-    if kind == 'p' or kind == 'a' then
-      refund(owner)
-    end
+    remove_lease(id, owner, kind == 'p' or kind == 'a')
   end
   if kind == 'l' then
     place_running(id, owner, token, tenant, lease_ms)

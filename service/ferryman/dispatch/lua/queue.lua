@@ -4,8 +4,8 @@
 -- Job ids and claim tokens are 16 raw bytes; many of them come as one string, end to end.
 --
 --   :t:<tenant>  zset   ready ids by score
---   :ring        zset   tenants with ready ids that may run, by virtual key = virtual time - credit of the head
---   :vt          zset   tenants by virtual time, in worker-milliseconds / weight; every tenant of the ring is in it
+--   :ring        zset   tenants with ready ids that may run, by key: the smallest is served next, see `ring_key`
+--   :vt          zset   tenants by virtual time: worker-milliseconds of ended runs / weight; all of the ring are in it
 --   :lim         zset   tenants with ready ids that spent their rate, by the Redis time at which they may go on
 --   :rl          zset   tenants by the Redis time at which their whole burst is theirs again, none in the past
 --   :tenants     hash   tenant -> msgpack {largest number of running jobs, starts a second, burst, weight}, where
@@ -15,7 +15,7 @@
 --   :job         hash   id of :due or :aside -> flag, score, "|", tenant. Flags: s scheduled; r retrying; p ready, but
 --                       its claim was refused; a ready, but aside, then with type and "|" before the tenant
 --   :lease       zset   running ids by the end of their lease, Redis time in milliseconds
---   :own         hash   id of :lease -> token, milliseconds charged at the claim, ":", tenant
+--   :own         hash   id of :lease -> token, tenant
 --   :infl        hash   tenant -> running ids, none at 0
 --   :count       hash   "ready:", "scheduled:", "retrying:" + tenant -> waiting ids, none at 0; totals under "";
 --                       with p and a, who are due for themselves, counted as ready
@@ -24,7 +24,7 @@
 --   :cancel      set    running ids that are asked to stop
 --   :meta        hash   epoch (missing = cold), version, paused, aging, max_concurrency, run_ms; for each tenant
 --                       tenant_max, rate, burst, weight; named: how many :tenants has
---   :seen        set    while a rebuild runs: its generation, and the ids that were named since it began
+--   :seen        set    while a rebuild runs: its generation, and the ids that were heard of since it began
 --
 -- An id is in one place only: ready, due, aside or leased. Every script keeps that, and the counts, by itself.
 
@@ -85,7 +85,7 @@ do
     paused = meta[2] == '1',
     aging = tonumber(meta[3] or 60000),
     max_concurrency = tonumber(meta[4] or 0),
-    run_ms = tonumber(meta[5] or 1),
+    run_ms = tonumber(meta[5] or 1), -- of a typical run
     named = tonumber(meta[6] or 0),
     each = {
       most = tonumber(meta[7] or 0),
@@ -126,13 +126,14 @@ local function count_running(tenant, by)
   end
 end
 
--- How many more ids of the tenant may run.
-local function room_of(tenant)
+local function running_of(tenant)
+  return tonumber(call('HGET', INFL, tenant) or 0)
+end
+
+-- How many more ids of the tenant may run by its cap, of which so many do.
+local function room_beside(tenant, running)
   local most = allowed_to(tenant).most
-  if most == 0 then
-    return math.huge
-  end
-  return most - (call('HGET', INFL, tenant) or 0)
+  return most == 0 and math.huge or most - running
 end
 
 -- How many ids of the tenant may start by its rate, and when the next may: GCRA. Starts in any span of time are at
@@ -168,31 +169,58 @@ local function count_starts(tenant, n)
   end
 end
 
--- What the priority in a score's fraction is worth, in worker-milliseconds (core.priority.priority_of).
-local function credit(score)
-  return floor((score - floor(score)) * 128) * rules.aging
+-- A start that was counted did not come to pass.
+local function give_back_start(tenant)
+  local rate = allowed_to(tenant).rate
+  if rate > 0 and call('ZSCORE', RL, tenant) then
+    call('ZINCRBY', RL, -1000 / rate, tenant)
+  end
+end
+
+-- What a run of the tenant counts that has not ended: the time of a typical one.
+local function typical_charge(tenant)
+  return max(1, rules.run_ms) / allowed_to(tenant).weight
+end
+
+-- Runs that go on count as typical ones until they end and their time is known. So a key never falls below the
+-- virtual time, and a newcomer, who starts at the smallest of these, is served within one round. The priority in the
+-- fraction of the head's score (core.priority.priority_of) is worth a credit of worker time.
+local function ring_key(tenant, time, running, score)
+  local priority = floor((score - floor(score)) * 128)
+  return time + running * typical_charge(tenant) - priority * rules.aging
 end
 
 -- The smallest virtual time in the ring: where a tenant starts that was not waiting. Who lies below it and is not
 -- in the ring would start there too, and is forgotten.
+local least_time
+
 local function least()
-  local time = 0
+  if least_time then
+    return least_time -- it only rises while a script runs, so the first answer is a good bound
+  end
+  least_time = 0
   for _ = 1, FORGOTTEN_AT_ONCE do
     local first = call('ZRANGE', VT, 0, 0, 'WITHSCORES')
     if not first[1] then
-      return 0
+      least_time = 0
+      break
     end
-    time = tonumber(first[2])
+    least_time = tonumber(first[2])
     if call('ZSCORE', RING, first[1]) then
       break
     end
     call('ZREM', VT, first[1])
   end
-  return time
+  return least_time
 end
 
 local function virtual_time(tenant)
   return tonumber(call('ZSCORE', VT, tenant) or 0)
+end
+
+-- Count worker time that a tenant has used, already divided by its weight.
+local function charge(tenant, time)
+  call('ZADD', VT, max(virtual_time(tenant), least()) + time, tenant)
 end
 
 -- Take a tenant out of the ring; if it spent its rate, until the time at which it may go on.
@@ -206,7 +234,8 @@ end
 -- Put a tenant into the ring where it belongs, or take it out.
 local function enroll(tenant)
   local head = call('ZRANGE', ready_key(tenant), 0, 0, 'WITHSCORES')
-  if not head[1] or room_of(tenant) <= 0 then
+  local running = running_of(tenant)
+  if not head[1] or room_beside(tenant, running) <= 0 then
     stand_aside(tenant)
     return
   end
@@ -220,7 +249,7 @@ local function enroll(tenant)
     time = max(time, least())
     call('ZADD', VT, time, tenant)
   end
-  call('ZADD', RING, time - credit(tonumber(head[2])), tenant)
+  call('ZADD', RING, ring_key(tenant, time, running, tonumber(head[2])), tenant)
 end
 
 -- Tenants whose place in the ring may have changed; `enroll_touched` once at the end of a script.
@@ -288,49 +317,32 @@ local function remove_due(id)
   end
 end
 
--- token, milliseconds charged, tenant of an entry in :own.
+-- token, tenant of an entry in :own.
 local function parse_own(entry)
-  local colon = string.find(entry, ':', 17, true)
-  return sub(entry, 1, 16), tonumber(sub(entry, 17, colon - 1)), sub(entry, colon + 1)
-end
-
-local function own_entry(token, charged_ms, tenant)
-  return token .. string.format('%d', charged_ms) .. ':' .. tenant
+  return sub(entry, 1, 16), sub(entry, 17)
 end
 
 local function add_lease(id, tenant, token, ends_ms)
   call('ZADD', LEASE, ends_ms, id)
-  call('HSET', OWN, id, own_entry(token, 0, tenant))
+  call('HSET', OWN, id, token .. tenant)
   count_running(tenant, 1)
   touched[tenant] = true
 end
 
-local function remove_lease(id)
-  local entry = call('HGET', OWN, id)
+-- End the lease of an id without a word on how long it ran; `owner` is its entry in :own. It counts as a typical run;
+-- but a claim that was refused started nothing: it counts nothing, and the tenant gets its start back.
+local function remove_lease(id, owner, was_refused)
+  local _, tenant = parse_own(owner)
   call('ZREM', LEASE, id)
-  if entry then
-    call('HDEL', OWN, id)
-    call('SREM', CANCEL, id)
-    local _, _, tenant = parse_own(entry)
-    count_running(tenant, -1)
-    touched[tenant] = true
+  call('HDEL', OWN, id)
+  call('SREM', CANCEL, id)
+  count_running(tenant, -1)
+  if was_refused then
+    give_back_start(tenant)
+  else
+    charge(tenant, typical_charge(tenant))
   end
-end
-
--- Give or take worker time that was charged too much or too little.
-local function correct(tenant, owed_ms)
-  local time = max(virtual_time(tenant), least())
-  call('ZADD', VT, time + owed_ms / allowed_to(tenant).weight, tenant)
-end
-
--- A claim that was refused started nothing: its tenant gets back what it was charged.
-local function refund(owner)
-  local _, charged, tenant = parse_own(owner)
-  correct(tenant, -charged)
-  local rate = allowed_to(tenant).rate
-  if rate > 0 and call('ZSCORE', RL, tenant) then
-    call('ZINCRBY', RL, -1000 / rate, tenant)
-  end
+  touched[tenant] = true
 end
 
 local function make_ready(ids)

@@ -14,18 +14,17 @@ local LATEST_SHARE = 0.05 -- of one run in the typical run time
 
 local function release(ids, tokens, runs)
   local entries = call('HMGET', OWN, unpack(ids))
-  local done, known, freed, owed = {}, {}, {}, {}
+  local done, known, freed, used = {}, {}, {}, {}
   for i, id in ipairs(ids) do
-    local token, charged, tenant
     if entries[i] and not known[id] then
-      token, charged, tenant = parse_own(entries[i])
-    end
-    if token == tokens[i] then
-      known[id] = true
-      done[#done + 1] = id
-      freed[tenant] = (freed[tenant] or 0) + 1
-      owed[tenant] = (owed[tenant] or 0) + runs[i] - charged
-      rules.run_ms = rules.run_ms + (runs[i] - rules.run_ms) * LATEST_SHARE
+      local token, tenant = parse_own(entries[i])
+      if token == tokens[i] then
+        known[id] = true
+        done[#done + 1] = id
+        freed[tenant] = (freed[tenant] or 0) + 1
+        used[tenant] = (used[tenant] or 0) + runs[i]
+        rules.run_ms = rules.run_ms + (runs[i] - rules.run_ms) * LATEST_SHARE
+      end
     end
   end
   if #done == 0 then
@@ -35,49 +34,102 @@ local function release(ids, tokens, runs)
   call('HDEL', OWN, unpack(done))
   call('SREM', CANCEL, unpack(done))
   call('HSET', META, 'run_ms', rules.run_ms)
+  if call('EXISTS', SEEN) == 1 then
+    call('SADD', SEEN, unpack(done)) -- or a page of a rebuild, read before they ended, would bring them back
+  end
   for tenant, n in pairs(freed) do
     count_running(tenant, -n)
-    correct(tenant, owed[tenant])
+    charge(tenant, used[tenant] / allowed_to(tenant).weight)
     touched[tenant] = true
   end
 end
 
--- Where the tenant goes after its turn: `key` is its place in the ring, nil when it has no more ids.
-local function end_turn(tenant, key)
-  if not key or room_of(tenant) <= 0 then
-    stand_aside(tenant)
-    return
+-- Look at the candidate's next id. Without one, or without room or a start for it, it has no key and leaves.
+local function look_ahead(candidate)
+  local at = (candidate.taken - candidate.read_from) * 2
+  if at >= #candidate.heads then
+    candidate.read_from, at = candidate.taken, 0
+    candidate.heads =
+      call('ZRANGE', ready_key(candidate.tenant), candidate.taken, candidate.taken + candidate.ids - 1, 'WITHSCORES')
   end
-  local starts, next_ms = starts_of(tenant)
-  if starts > 0 then
-    call('ZADD', RING, key, tenant)
-  else
-    stand_aside(tenant, next_ms)
+  local score = tonumber(candidate.heads[at + 2])
+  candidate.next, candidate.key = candidate.heads[at + 1], nil
+  if score and candidate.taken < candidate.room and candidate.taken < candidate.starts then
+    candidate.key = ring_key(candidate.tenant, candidate.time, candidate.running + candidate.taken, score)
   end
 end
 
--- Take the tenant's next ids, until its turn is over: `most` are taken, or the rival's key is reached.
--- Returns the ids taken.
-local function take(tenant, most, charge, rival)
-  local heads = call('ZRANGE', ready_key(tenant), 0, most, 'WITHSCORES')
-  local found = floor(#heads / 2)
-  if found == 0 then
-    stand_aside(tenant)
-    return {}
+local function is_before(one, other)
+  return one.key < other.key or (one.key == other.key and one.tenant < other.tenant)
+end
+
+-- The tenants that can be served next, `room` of them at most: no other one's turn comes within so many claims.
+local function line_up(room)
+  local tenants = call('ZRANGE', RING, 0, room - 1)
+  if #tenants == 0 then
+    return tenants, {}
   end
-  local started, ids, key = virtual_time(tenant), {}, nil
-  repeat
-    ids[#ids + 1] = heads[#ids * 2 + 1]
-    local next_score = heads[#ids * 2 + 2]
-    key = next_score and started + #ids * charge - credit(tonumber(next_score))
-  until #ids == most or not key or (rival and key >= rival)
-  call('ZREMRANGEBYRANK', ready_key(tenant), 0, #ids - 1)
-  call('ZADD', VT, started + #ids * charge, tenant)
-  count('ready', tenant, -#ids)
-  count_running(tenant, #ids)
-  count_starts(tenant, #ids)
-  end_turn(tenant, key)
-  return ids
+  local running, times = call('HMGET', INFL, unpack(tenants)), call('ZMSCORE', VT, unpack(tenants))
+  local ids = math.ceil(room / #tenants) + 1
+  local candidates, line = {}, {}
+  for i, tenant in ipairs(tenants) do
+    local n = tonumber(running[i] or 0)
+    local candidate = { tenant = tenant, running = n, time = tonumber(times[i] or 0) }
+    candidate.room, candidate.starts = room_beside(tenant, n), starts_of(tenant)
+    candidate.taken, candidate.heads, candidate.read_from, candidate.ids = 0, {}, 0, ids
+    look_ahead(candidate)
+    candidates[i] = candidate
+    if candidate.key then
+      line[#line + 1] = candidate
+    end
+  end
+  table.sort(line, is_before)
+  return candidates, line
+end
+
+-- `line` is a heap; put its first one, whose key has changed, where it belongs.
+local function sink_first(line)
+  local at, moved = 1, line[1]
+  while true do
+    local child = at * 2
+    if line[child + 1] and is_before(line[child + 1], line[child]) then
+      child = child + 1
+    end
+    if not line[child] or not is_before(line[child], moved) then
+      break
+    end
+    line[at], at = line[child], child
+  end
+  line[at] = moved
+end
+
+-- Write back what a round took from each tenant, and where in the ring it is now, or from when on it may go on.
+local function write_back(candidates)
+  local moved, leaving = {}, {}
+  for _, candidate in ipairs(candidates) do
+    local tenant, taken = candidate.tenant, candidate.taken
+    if taken > 0 then
+      call('ZREMRANGEBYRANK', ready_key(tenant), 0, taken - 1)
+      count('ready', tenant, -taken)
+      count_running(tenant, taken)
+      count_starts(tenant, taken)
+    end
+    if not candidate.key and candidate.next and taken < candidate.room then
+      local _, next_ms = starts_of(tenant)
+      stand_aside(tenant, next_ms)
+    elseif not candidate.key then
+      leaving[#leaving + 1] = tenant
+    elseif taken > 0 then
+      moved[#moved + 1] = candidate.key
+      moved[#moved + 1] = tenant
+    end
+  end
+  if #moved > 0 then
+    call('ZADD', RING, unpack(moved))
+  end
+  if #leaving > 0 then
+    call('ZREM', RING, unpack(leaving))
+  end
 end
 
 local function claim(tokens, ends_ms)
@@ -85,31 +137,28 @@ local function claim(tokens, ends_ms)
   if rules.max_concurrency > 0 then
     room = min(room, rules.max_concurrency - call('ZCARD', LEASE))
   end
-  local charged = max(1, floor(rules.run_ms + 0.5))
   local claimed, leases, owners = {}, {}, {}
   while #claimed < room do
-    local first = call('ZRANGE', RING, 0, 1, 'WITHSCORES')
-    local tenant, rival = first[1], tonumber(first[4])
-    if not tenant then
+    local candidates, line = line_up(room - #claimed)
+    if #candidates == 0 then
       break
     end
-    local charge = charged / allowed_to(tenant).weight
-    local starts, next_ms = starts_of(tenant)
-    local most = min(room - #claimed, room_of(tenant), starts)
-    if rival then
-      most = min(most, floor((rival - tonumber(first[2])) / charge) + 1)
-    end
-    if most <= 0 then
-      stand_aside(tenant, starts <= 0 and next_ms or nil)
-    else
-      for _, id in ipairs(take(tenant, most, charge, rival)) do
-        claimed[#claimed + 1] = id
-        leases[#leases + 1] = ends_ms
-        leases[#leases + 1] = id
-        owners[#owners + 1] = id
-        owners[#owners + 1] = own_entry(tokens[#claimed], charged, tenant)
+    while line[1] and #claimed < room do
+      local first = line[1]
+      claimed[#claimed + 1] = first.next
+      leases[#leases + 1], leases[#leases + 2] = ends_ms, first.next
+      owners[#owners + 1], owners[#owners + 2] = first.next, tokens[#claimed] .. first.tenant
+      first.taken = first.taken + 1
+      look_ahead(first)
+      if not first.key then
+        line[1] = line[#line]
+        line[#line] = nil
+      end
+      if line[2] then
+        sink_first(line)
       end
     end
+    write_back(candidates)
   end
   if #claimed > 0 then
     call('ZADD', LEASE, unpack(leases))

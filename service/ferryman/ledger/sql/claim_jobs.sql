@@ -1,5 +1,6 @@
--- pending > running. $1 ids, $2 tokens, $3 worker, $4 types. Whoever holds a row's lock is left alone, and no
--- row answers for a job that is not waiting, not due, past its expiry, of another type or in a paused queue.
+-- pending > running. $1 ids, $2 tokens, $3 worker, $4 types, $5 queue. Whoever holds a row's lock is left alone,
+-- and no row answers for a job that is not waiting, not due, past its expiry, of another type or queue, or in a
+-- paused one.
 -- Commits asynchronously: a claim that a crash undoes is fenced by its token.
 WITH wanted AS MATERIALIZED (
     SELECT w.id, w.token, set_config('synchronous_commit', 'off', true) AS quick
@@ -16,6 +17,7 @@ claimable AS MATERIALIZED (
         AND j.run_at <= now() + interval '1 second'
         AND (j.expires_at IS NULL OR j.expires_at > now())
         AND j.type = ANY($4::varchar[])
+        AND j.queue_name = $5::varchar
         AND (j.queue_name IN (SELECT name FROM ferryman.queues WHERE paused)) IS NOT TRUE
 ),
 claimed AS (
