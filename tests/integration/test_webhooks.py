@@ -19,6 +19,8 @@ from ferryman.wiring import SystemClock
 from ferryman.worker.courier import Courier
 from ferryman.worker.deliveries import delivery_registry
 from tests.support.api import LIMITS, PLATFORM, SERVICE, Api, running, token
+from tests.support.commands import clean_environment, ferryman, installation
+from tests.support.commands import running as running_command
 from tests.support.ledgers import USER, assert_books, rows, value
 from tests.support.receivers import Receiver, receiving
 from tests.support.servers import Database
@@ -327,3 +329,39 @@ async def test_the_system_s_queue_is_the_system_s(scene: Scene) -> None:
     assert (await scene.api.call("PUT", place, {}, bearer=PLATFORM)).status == 200
     jobs = (await scene.api.call("GET", "/api/jobs", bearer=ADMIN)).json["jobs"]
     assert [job["queue"] for job in jobs] == ["default"]
+
+
+async def test_a_worker_of_the_system_s_queue_needs_no_handlers(scene: Scene) -> None:
+    webhook = await scene.endpoint()
+    await scene.pipeline.ledger.queues.put(WEBHOOK_QUEUE, SOON, USER)
+    settings = installation(scene.database, scene.pipeline.redis_url)
+    settings |= {"FERRYMAN_WEBHOOK_ALLOW_PRIVATE": "true"}
+    worker = ("worker", "--queue", WEBHOOK_QUEUE)
+    async with running_command(*worker, environment=clean_environment(**settings)) as process:
+        await scene.api.submitted()
+        (delivery,) = await scene.settled(webhook)
+        assert delivery["status"] == "completed"
+        assert scene.receiver.verified(webhook["secret"]) == [delivery["eventId"]]
+        assert await process.stop() == 0
+
+
+async def test_an_arq_settings_class_leaves_the_system_s_queue_to_others(scene: Scene) -> None:
+    settings = installation(scene.database, scene.pipeline.redis_url)
+    queues = ("--queue", "default", "--queue", WEBHOOK_QUEUE)
+    arq = ("--settings", "tests.integration.test_webhooks.ArqSettings")
+    environment = clean_environment(**settings)
+    done = await ferryman("worker", *queues, *arq, environment=environment)
+    assert done.returncode == 2
+    assert "takes a worker of its own" in done.stderr
+    alone = await ferryman("worker", "--queue", "default", environment=environment)
+    assert "FERRYMAN_HANDLERS is not set" in alone.stderr
+
+
+class ArqSettings:
+    """An arq settings class as it stands."""
+
+    @staticmethod
+    async def task(ctx: dict[str, Any]) -> None:
+        """Nothing."""
+
+    functions = [task]
