@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ferryman.api.routes import audit, dead_letters, figures, jobs, me, queues, upkeep, webhooks, workers
+from ferryman.api.routes import (
+    audit,
+    dead_letters,
+    events,
+    figures,
+    jobs,
+    me,
+    queues,
+    upkeep,
+    webhooks,
+    workers,
+)
 from ferryman.api.routing import Route
 from ferryman.api.views import ForeignTwinView, PreviewView, QueueStatusView
 
@@ -18,6 +29,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *queues.ROUTES,
     *workers.ROUTES,
     *audit.ROUTES,
+    *events.ROUTES,
     *webhooks.ROUTES,
     *me.ROUTES,
 )
