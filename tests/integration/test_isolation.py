@@ -4,8 +4,11 @@ Every answer, header, cursor and event is watched for what its reader has no rig
 listed are compared with the model's, and no log line shows anybody's payload.
 """
 
+import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -13,6 +16,8 @@ from tests.support.api import PLATFORM, Api, on_fresh_stores
 from tests.support.ends import complete, end, fail_for_good, introduce
 from tests.support.isolation import TENANTS, Reader, World, no_canary
 from tests.support.servers import Database
+from tests.support.streams import Reader as Stream
+from tests.support.streams import reading
 
 STEPS = 600
 QUEUES = ("default", "high_priority", "background")
@@ -330,6 +335,28 @@ OPERATIONS: tuple[tuple[int, Operation], ...] = (
 )
 
 
+async def open_streams(world: World, stack: AsyncExitStack) -> list[tuple[Reader, Stream]]:
+    """A stream of events for everybody who may have one."""
+    streams = []
+    for reader in world.readers:
+        if reader.tenant is not None:
+            opened = reading(world.api, "?coalesce=false", bearer=reader.bearer, headers=reader.headers)
+            streams.append((reader, await stack.enter_async_context(opened)))
+    return streams
+
+
+async def read_stream(world: World, reader: Reader, stream: Stream) -> None:
+    """Every job that the reader may see is heard of, and none other."""
+    wanted = {job.id for job in world.things("job", reader)}
+    heard: set[str] = set()
+    async with asyncio.timeout(20):
+        while heard != wanted:
+            frame = await stream.next("job.changed")
+            heard.add(frame["jobId"])
+            assert heard <= wanted, (reader.name, frame)
+    world.watch(reader, json.dumps(stream.frames))
+
+
 async def prepare(api: Api) -> None:
     """Workers are there, and the queue says something of each tenant."""
     await introduce(api, 2)
@@ -342,9 +369,13 @@ async def test_nobody_ever_sees_what_is_another_s(
     ledger_database: Database, redis_url: str, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", "ferryman")
-    async with on_fresh_stores(ledger_database.service_url, redis_url) as api:
+    async with (
+        on_fresh_stores(ledger_database.service_url, redis_url) as api,
+        AsyncExitStack() as stack,
+    ):
         await prepare(api)
         world = World(api, random.Random(seed))
+        streams = await open_streams(world, stack)
         weights = [weight for weight, _ in OPERATIONS]
         for _ in range(STEPS):
             ((_, operation),) = world.dice.choices(OPERATIONS, weights)
@@ -352,7 +383,10 @@ async def test_nobody_ever_sees_what_is_another_s(
         for reader in world.readers:
             for operation in (list_jobs, list_letters, read_figures, read_audit, list_webhooks):
                 await operation(world, reader)
+        for reader, stream in streams:
+            await read_stream(world, reader, stream)
         assert no_canary((await api.call("GET", "/metrics")).text)
+    assert len(world.log) >= STEPS
     for kind in ("job", "letter", "webhook", "key"):
         assert len({one.tenant for one in world.things(kind)}) == len(TENANTS), kind
     logged = [str(vars(record)) for record in caplog.records if record.name.startswith("ferryman")]
