@@ -11,14 +11,18 @@ from uuid import UUID
 import pytest
 from aiohttp import ClientSession, TCPConnector, WSServerHandshakeError
 
+from ferryman import Client
 from ferryman.api.limits import Limits
 from ferryman.auth.tokens import TokenRefusedError, TokenVerifier
 from ferryman.core.events import Mark
 from ferryman.core.job import Beat
+from ferryman.dispatch.dispatcher import open_dispatcher
 from ferryman.ledger.attempts import Attempts
-from tests.support.api import LIMITS, SERVICE, Api, on_fresh_stores, token
+from ferryman.ledger.postgres import open_ledger
+from tests.support.api import LIMITS, SERVICE, Api, on_fresh_stores, running, token, warm
 from tests.support.ledgers import claim, connected, settlement
 from tests.support.servers import Database
+from tests.support.stack import free_port
 from tests.support.streams import PROTOCOL, Reader, reading, server_sent
 
 ADMIN = token("admin", user=9)
@@ -361,3 +365,24 @@ async def test_five_hundred_readers(api: Api) -> None:
         frames = await asyncio.gather(*(reader.next("job.changed", within_s=30) for reader in readers))
         assert [one["jobId"] for one in frames] == [job_id for job_id in job_ids for _ in range(10)]
         await asyncio.gather(*(reader.socket.close() for reader in readers))
+
+
+async def test_the_client_goes_on_after_a_cut(ledger_database: Database, redis_url: str) -> None:
+    """The API stops and another one comes at the same address; in between a job is stored."""
+    port = free_port()
+    async with open_ledger(ledger_database.service_url) as ledger:
+        dispatcher = open_dispatcher(redis_url)
+        await warm(ledger, dispatcher)
+        async with Client(f"http://127.0.0.1:{port}", token()) as client:
+            events = client.events(type=["chat"])
+            job_ids: list[str] = []
+            for _ in range(2):
+                async with running(ledger, dispatcher, port=port) as api:
+                    if not job_ids:
+                        assert (await anext(events)).kind == "ready"
+                    job_ids.append(await api.submitted())
+                    while (changed := await anext(events)).kind != "job.changed":
+                        assert changed.kind in ("ready", "queue.status")
+                    assert changed.data["jobId"] == job_ids[-1]
+            await events.aclose()
+        await dispatcher.close()
