@@ -320,6 +320,7 @@ def _api_dependencies(
             max_body_bytes=settings.max_body_bytes,
             calls_per_second=settings.rates.calls_per_second,
             call_burst=settings.rates.call_burst,
+            events_origins=settings.events_origins,
             trusted_proxies=settings.rates.trusted_proxies,
             webhooks_allow_private=settings.webhooks_allow_private,
         ),

@@ -233,13 +233,13 @@ async def relay_dies(scene: Scene, point: str) -> None:
     async def told() -> list[str]:
         rows = await scene.ledger.fetch(
             "SELECT metadata ->> 'event' FROM ferryman.jobs WHERE metadata ->> 'webhookId' = $1"
-            " AND metadata ->> 'jobId' = $2 AND queue_name = 'system.webhooks' ORDER BY id",
+            " AND metadata ->> 'jobId' = $2 AND queue_name = 'system.webhooks' ORDER BY 1",
             webhook["webhookId"],
             job_id,
         )
         return [row[0] for row in rows]
 
-    events = [f"job.{action}" for action in ("submitted", "claimed", "completed")]
+    events = [f"job.{action}" for action in ("claimed", "completed", "submitted")]
     await eventually(told, lambda found: found == events, within_s=HEALED_WITHIN_S)
     # Nobody serves the system's queue here, and what waits in it would be taken for stuck.
     await scene.ledger.execute("DELETE FROM ferryman.webhooks")

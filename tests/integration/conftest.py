@@ -32,3 +32,11 @@ async def pools(ledger_database: Database) -> AsyncIterator[Pools]:
     opened = Pools(ledger_database.service_url)
     yield opened
     await opened.close()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("schemathesis")
+    group.addoption(
+        "--schemathesis-seconds", type=int, default=60, help="how long to generate calls (default: 60)"
+    )
+    group.addoption("--schemathesis-seed", type=int, default=1, help="which calls to generate (default: 1)")

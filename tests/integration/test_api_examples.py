@@ -100,7 +100,7 @@ def assert_as_described(route: Route, reply: Reply) -> None:
     assert errors == [], (route.name, reply.text)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+@pytest.mark.parametrize("route", [one for one in ROUTES if one.handle], ids=lambda route: route.name)
 async def test_every_example_works_and_answers_as_described(api: Api, route: Route) -> None:
     for example in route.examples or (None,):
         path = await path_of(api, route)

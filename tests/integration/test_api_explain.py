@@ -48,7 +48,7 @@ async def claim(api: Api, count: int = 1) -> list[Any]:
     """What a worker gets, claimed in the ledger as well."""
     tokens = [uuid4() for _ in range(count)]
     step = await api.dispatcher.step("default", ended=[], tokens=tokens, lease_ms=60_000)
-    return await api.ledger.attempts.claim("w1", step.claimed, types=["chat"])
+    return await api.ledger.attempts.claim("w1", step.claimed, queue="default", types=["chat"])
 
 
 async def settings(api: Api, **changed: Any) -> None:

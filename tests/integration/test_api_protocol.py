@@ -91,6 +91,8 @@ async def test_wrong_paths_and_methods(api: Api) -> None:
         ("/api/jobs", "GET, POST"),
         ("/api/queues/default", "DELETE, GET, PUT"),
         ("/api/jobs/stats", "GET"),
+        ("/api/jobs/bulk", "POST"),
+        ("/api/jobs/retention", "POST"),
         ("/healthz", "GET"),
     ]:
         reply = await api.call("PATCH", path)
@@ -128,6 +130,45 @@ async def test_bytes_that_are_no_http(api: Api) -> None:
     long_line = b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
     assert b" 400 " in (await raw(api, long_line)).split(b"\r\n")[0]
     assert (await api.call("GET", "/healthz")).status == 200
+
+
+UNREADABLE = {
+    "a long header": b"Authorization: Bearer canary-4711" + b"x" * 9_000,
+    "a long request line": b"",
+    "a NUL": b"X-Canary: canary-4711\x00",
+    "a CR": b"X-Canary: canary-4711\rSet-Cookie: a=b",
+    "a name that is none": b"canary-4711 : a",
+    "no colon": b"canary-4711",
+    "too many headers": b"\r\n".join(b"X-%d: canary-4711" % number for number in range(200)),
+    "two lengths": b"Content-Length: 1\r\nContent-Length: 4711\r\nX: canary-4711",
+    "length and chunks": b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\nX: canary-4711",
+}
+
+
+async def test_what_cannot_be_read_is_refused_and_not_repeated(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    for what, line in UNREADABLE.items():
+        path = b"/canary-4711" + (b"" if line else b"x" * 9_000)
+        answer = await raw(api, b"POST " + path + b" HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n")
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b" 400 " in head.split(b"\r\n")[0], what
+        assert b"Content-Type: application/problem+json" in head
+        assert b"Server: ferryman" in head
+        assert b"Cache-Control: no-store" in head
+        assert json.loads(body)["code"] == "malformed_request"
+        assert b"canary" not in answer
+    assert "malformed_request" in "".join(str(vars(record)) for record in caplog.records)
+    assert "canary" not in "".join(str(vars(record)) for record in caplog.records)
+
+
+@pytest.mark.parametrize("chunk", [b"ZZ\r\n", b"-1\r\n", b"2\r\n{}!!", b"1" * 40 + b"\r\n"])
+async def test_a_broken_chunk_ends_the_request(api: Api, chunk: bytes) -> None:
+    """What came before it waits for a body that can no longer come, as long as any body may take."""
+    answer = await raw(api, post(b"", "Transfer-Encoding: chunked"), chunk, pause_s=0.02)
+    assert b" 408 " in answer.split(b"\r\n")[0]
+    assert b"request_timeout" in answer
 
 
 async def test_headers_with_strange_bytes(api: Api) -> None:

@@ -207,7 +207,7 @@ async def test_the_relay_reads_on_where_it_was(archive: Database) -> None:
             "INSERT INTO ferryman.webhook_cursors SELECT tenant_id, xid, id FROM ferryman.job_audit"
             " WHERE tenant_id = 'large' ORDER BY xid OFFSET 99 LIMIT 1"
         )
-    # Of the transaction that the cursor is in, of the next ones up to the limit, and one row for each question.
+    # Of the transaction that the cursor is in, of the next ones up to the limit, and a row for each question.
     assert await read_rows(archive, "read_relay", 100, 20) <= 3 * 98 + 100 + 2
 
 

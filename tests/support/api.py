@@ -132,7 +132,12 @@ async def _read(answer: ClientResponse) -> Reply:
 
 @asynccontextmanager
 async def running(
-    ledger: Ledger, dispatcher: Dispatcher, *, limits: Limits = LIMITS, verifier: TokenVerifier | None = None
+    ledger: Ledger,
+    dispatcher: Dispatcher,
+    *,
+    limits: Limits = LIMITS,
+    verifier: TokenVerifier | None = None,
+    port: int = 0,
 ) -> AsyncIterator[Api]:
     """The API on these stores; it takes tokens of SECRET unless it is given another verifier."""
     metrics = Metrics()
@@ -148,10 +153,10 @@ async def running(
     )
     app = create_app(given)
     async with (
-        serving(app, host="127.0.0.1", port=0, limits=limits, grace_seconds=5) as port,
-        ClientSession(f"http://127.0.0.1:{port}") as session,
+        serving(app, host="127.0.0.1", port=port, limits=limits, grace_seconds=5) as bound,
+        ClientSession(f"http://127.0.0.1:{bound}") as session,
     ):
-        yield Api(session, port, ledger, dispatcher, metrics)
+        yield Api(session, bound, ledger, dispatcher, metrics)
 
 
 async def warm(ledger: Ledger, dispatcher: Dispatcher) -> None:

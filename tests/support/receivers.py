@@ -11,6 +11,8 @@ import msgspec
 from aiohttp import web
 
 from ferryman.webhooks import verify
+from tests.support.ledgers import connected
+from tests.support.waiting import eventually
 
 
 @dataclass
@@ -56,3 +58,19 @@ async def receiving() -> AsyncIterator[Receiver]:
         yield receiver
     finally:
         await runner.cleanup()
+
+
+async def at_rest(url: str) -> None:
+    """Return once every transaction of the server that had begun is over: until then the relay holds back
+    what came after it, and autovacuum begins some at any time.
+    """
+    async with connected(url) as connection:
+        begun = await connection.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+
+        async def over() -> bool:
+            reached: bool = await connection.fetchval(
+                "SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8", begun
+            )
+            return reached
+
+        await eventually(over)

@@ -22,6 +22,7 @@ COMMANDS = [
     *(["jobs", name] for name in ("submit", "list", "get", "watch", "cancel", "retry")),
     *(["queues", name] for name in ("list", "get", "set", "pause", "resume", "delete")),
     *(["dead-letters", name] for name in ("list", "get", "requeue", "discard")),
+    *(["webhooks", name] for name in ("list", "add", "rotate", "remove", "deliveries")),
 ]  # fmt: skip
 
 

@@ -330,3 +330,39 @@ def test_workers_are_listed_and_drain(api: FakeApi, capsys: pytest.CaptureFixtur
         ("POST", "/api/workers/w%201/drain"),
         ("DELETE", "/api/workers/w%201/drain"),
     ]
+
+
+def test_webhooks_are_listed_made_and_removed(api: FakeApi, capsys: pytest.CaptureFixture[str]) -> None:
+    webhook = {
+        "webhookId": "h1", "url": "https://hooks.example.com/", "events": ["job.completed"], "queues": [],
+        "types": [], "enabled": False, "disabledReason": "failing", "failures": 20,
+    }  # fmt: skip
+    delivery = {
+        "event": "job.completed", "jobId": JOB_ID, "status": "retrying", "attempts": 2, "responseCode": 503,
+        "at": "2026-01-31T08:00:00.123Z", "nextAttemptAt": "2026-01-31T08:00:10.123Z", "error": "503",
+    }  # fmt: skip
+    signed = webhook | {"secret": "whsec_x"}
+    page = {"deliveries": [delivery], "nextCursor": "c2"}
+    api.plan = [(200, {"webhooks": [webhook]}), (201, signed), (200, signed), (200, page), (204, None)]
+    assert main(["webhooks", "list"]) == 0
+    assert main(["webhooks", "add", "https://hooks.example.com/", "--event", "job.completed"]) == 0
+    assert main(["webhooks", "rotate", "h1"]) == 0
+    assert main(["webhooks", "deliveries", "h1", "--limit", "1"]) == 0
+    assert main(["webhooks", "remove", "h1"]) == 0
+    out = capsys.readouterr()
+    lines = out.out.splitlines()
+    assert "failing" in lines[1]
+    assert "every one" in lines[1]
+    assert lines[2:4] == ["h1  whsec_x"] * 2
+    assert "503" in lines[5]
+    assert lines[6] == "h1  removed"
+    assert "→ ferryman webhooks deliveries h1 --cursor c2" in out.err
+    assert [(one.method, one.path) for one in api.asked] == [
+        ("GET", "/api/webhooks"),
+        ("POST", "/api/webhooks"),
+        ("POST", "/api/webhooks/h1/rotate-secret"),
+        ("GET", "/api/webhooks/h1/deliveries?limit=1"),
+        ("DELETE", "/api/webhooks/h1"),
+    ]
+    body = {"url": "https://hooks.example.com/", "events": ["job.completed"], "queues": [], "types": []}
+    assert api.asked[1].body == body

@@ -115,9 +115,10 @@ class QueryReader:
 
 
 def _fault(name: str, text: object, info: inspect.Type, kind: Any) -> Iterator[FieldError]:
+    if "\x00" in str(text):
+        yield FieldError(name, "takes no text with the character U+0000")
+        return
     try:
-        if "\x00" in str(text):
-            raise msgspec.ValidationError
         # Not strict, the digits of a number would do for a time.
         msgspec.convert(text, kind, strict=_is_time(info))
     except msgspec.ValidationError:

@@ -20,6 +20,7 @@ from ferryman.lifecycle.failures import not_found
 
 MAX_REASON_CHARS: Final = 500
 MAX_KEY_CHARS: Final = 200
+EVENTS_PROTOCOL: Final = "ferryman.events.v1"
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -87,6 +88,13 @@ def refuse_token_in_url(request: web.Request) -> None:
     """Raises Problem: what stands in a URL ends in logs and histories."""
     if request.query_string and any(name.lower() in _TOKEN_PARAMETERS for name in request.query):
         raise Problem("token_in_url", "a token is taken in the header Authorization: Bearer <token> only")
+
+
+def introduces_itself_later(request: web.Request) -> bool:
+    """Whether a browser opens a stream: it cannot set headers, and sends its token as the first message."""
+    offered = [one.strip() for one in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    is_upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
+    return is_upgrade and EVENTS_PROTOCOL in offered and "Authorization" not in request.headers
 
 
 async def authenticate(request: web.Request, verifier: TokenVerifier) -> Principal:

@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 class Limits:
     """Sizes in bytes, times in seconds. `calls_per_second` of one user, 0 for any number, and `call_burst` at
     once; `trusted_proxies` are those whose word on the caller's address counts; `webhooks_allow_private`:
-    endpoints may be at internal addresses and take plain HTTP.
+    endpoints may be at internal addresses and take plain HTTP; `events_origins`: whose pages may read events.
     """
 
     max_body_bytes: int = 1_048_576
@@ -23,6 +23,7 @@ class Limits:
     call_burst: int = 0
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     webhooks_allow_private: bool = False
+    events_origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from ferryman.api.bodies import QueryReader
+from ferryman.api.bodies import QueryReader, SettingsReader
 from ferryman.api.problems import CODES, ProblemDocument
 from ferryman.api.queue_views import LivenessView, ReadinessView
 from ferryman.api.routes import ALSO_ANSWERED, ROUTES
@@ -24,8 +24,8 @@ _INTRODUCTION: Final = (
     "answered with 201 is stored durably. Every call under /api takes a bearer token (JWT) with the claims "
     "tenant_id, user_id and roles. Times are RFC 3339 in UTC, durations are milliseconds in fields that end "
     "in Ms, and integers are written without a fraction. Errors are problem documents (RFC 9457) whose code "
-    "says what happened. Where a rate limit applies, every answer carries RateLimit-Limit, RateLimit-Remaining "
-    "and RateLimit-Reset."
+    "says what happened. Where a rate limit applies, every answer carries RateLimit-Limit, "
+    "RateLimit-Remaining and RateLimit-Reset."
 )
 _TAGS: Final[Mapping[str, str]] = {
     "jobs": "Submit, read, wait, cancel, retry",
@@ -34,6 +34,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "queues": "Queues and their settings",
     "workers": "Who runs jobs",
     "audit": "Who did what, and when",
+    "events": "What happens, as it happens",
     "webhooks": "Endpoints that hear of what happens to jobs",
     "upkeep": "Retention and reconciliation",
     "identity": "Who asks, and what they may",
@@ -91,6 +92,10 @@ def describe(version: str, routes: Sequence[Route] = ROUTES) -> Json:
     kinds = list(dict.fromkeys(_kinds(routes)))
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
     by_kind = dict(zip(kinds, schemas, strict=True))
+    for route in routes:
+        if isinstance(route.body, SettingsReader):
+            by_kind[route.body.kind], bodies = _with_nulls(route.body.kind)
+            components |= bodies
     paths: dict[str, Json] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_kind)
@@ -126,11 +131,31 @@ def _kinds(routes: Iterable[Route]) -> Iterable[type[Any]]:
     yield from (ProblemDocument, LivenessView, ReadinessView)
     yield from (kind for kinds in ALSO_ANSWERED.values() for kind in kinds)
     for route in routes:
-        if route.body is not None:
+        if route.body is not None and not isinstance(route.body, SettingsReader):
             yield route.body.kind
         for kind, _ in route.answers.values():
             if kind is not None:
                 yield kind
+
+
+def _with_nulls(kind: type[Any]) -> tuple[Json, dict[str, Any]]:
+    """The schema of settings as they are taken, with components of its own: null is the same as left out."""
+    (schema,), parts = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}Body")
+    for part in parts.values():
+        required = part.get("required", ())
+        for name, taken in part.get("properties", {}).items():
+            if name not in required:
+                part["properties"][name] = _or_null(taken)
+    return schema, {f"{name}Body": part for name, part in parts.items()}
+
+
+def _or_null(schema: Json) -> Json:
+    """The same or null; so are the values of a map."""
+    taken = {key: value for key, value in schema.items() if key != "default"}
+    if isinstance(values := taken.get("additionalProperties"), dict):
+        taken["additionalProperties"] = _or_null(values)
+    default = {"default": schema["default"]} if "default" in schema else {}
+    return {"anyOf": [taken, {"type": "null"}], **default}
 
 
 def _operation(route: Route, schemas: Mapping[Any, Json]) -> Json:
@@ -188,6 +213,7 @@ def _query_parameter(field: inspect.Field, kind: Any) -> Json:
             "schema": {
                 "type": "object",
                 "patternProperties": {r"^metadata\.[A-Za-z0-9_.-]{1,64}$": {"type": "string"}},
+                "additionalProperties": False,
             },
         }
     if field.default is not msgspec.NODEFAULT and field.default is not msgspec.UNSET:

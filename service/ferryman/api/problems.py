@@ -50,6 +50,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "too_many_at_once": (400, "The call has more jobs than the burst allows"),
     "unauthorized": (401, "The request carries no valid token"),
     "forbidden": (403, "The token's roles do not allow this"),
+    "origin_refused": (403, "Pages of this origin may not read events"),
     "not_found": (404, "There is no such thing"),
     "method_not_allowed": (405, "The path does not take this method"),
     "request_timeout": (408, "The body did not come in time"),
@@ -66,12 +67,14 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "body_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The body's media type is not taken"),
     "unsupported_encoding": (415, "The body's encoding is not taken"),
+    "not_a_stream": (406, "The call answers with a stream of events only"),
     "expectation_failed": (417, "The expectation cannot be met"),
     "query_too_expensive": (422, "The filter matches too much to look through"),
     "idempotency_mismatch": (422, "The key came with another request before"),
     "unknown_queue": (422, "There is no such queue"),
     "queue_full": (429, "The queue is full"),
     "rate_limited": (429, "The rate limit is spent"),
+    "too_many_streams": (429, "The user holds too many event streams open"),
     "too_many_waits": (429, "Too many requests are held open"),
     "internal_error": (500, "The request failed"),
     "ledger_unavailable": (503, "The ledger is away, and nothing was accepted"),
@@ -171,6 +174,8 @@ def problem_of(error: Exception) -> Problem:
         case lifecycle.RateLimitedError(standing=standing):
             headers = {**_retry_after(standing.retry_after_ms or 0), **rate_headers(standing)}
             return Problem("rate_limited", str(error), headers=headers)
+        case lifecycle.TooManyStreamsError():
+            return Problem("too_many_streams", str(error), headers=_retry_after(10_000))
         case lifecycle.TooManyWaitsError():
             return Problem("too_many_waits", str(error), headers=_retry_after(1_000))
         case ports.DigestUnknownError():

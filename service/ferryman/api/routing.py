@@ -12,7 +12,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ferryman.api.bodies import BodyReader, QueryReader
-from ferryman.api.exchange import Answer, Exchange, asker_of, authenticate, refuse_token_in_url
+from ferryman.api.exchange import (
+    Answer,
+    Exchange,
+    asker_of,
+    authenticate,
+    introduces_itself_later,
+    refuse_token_in_url,
+)
 from ferryman.api.keys import CORRELATION
 from ferryman.api.peers import peer_of
 from ferryman.api.problems import Problem
@@ -22,8 +29,12 @@ from ferryman.api.services import Services
 from ferryman.auth.policy import Call
 from ferryman.auth.principal import Principal
 from ferryman.auth.tokens import TokenRefusedError
+from ferryman.lifecycle.asker import Asker
 
 Handle = Callable[[Services, Exchange], Awaitable[Answer]]
+
+OpenStream = Callable[[Services, web.Request, Asker | None, Any], Awaitable[web.StreamResponse]]
+"""Answers with a stream; without an asker when the caller says who it is in the stream's first message."""
 
 _ENCODER: Final = msgspec.json.Encoder()
 _JSON: Final = "application/json"
@@ -49,7 +60,7 @@ class Route:
 
     `answers` maps a status to the shape of its body and a sentence; `problems` are codes beside those that
     every call has. A body that is not `body_required` may be left out. Not `is_bounded` are calls that are
-    held, take their time, or keep to a time of their own.
+    held, take their time, or keep to a time of their own. With `open_stream` the answer is a stream.
     """
 
     method: str
@@ -58,7 +69,6 @@ class Route:
     summary: str
     tag: str
     call: Call
-    handle: Handle
     answers: Mapping[int, tuple[type[Any] | None, str]]
     body: BodyReader | None = None
     body_required: bool = True
@@ -67,28 +77,48 @@ class Route:
     problems: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     details: str = ""
+    handle: Handle | None = None
+    open_stream: OpenStream | None = None
     examples: tuple[Example, ...] = field(default=())
 
 
 def endpoint(route: Route, services: Services) -> Handler:
     """The aiohttp handler of a route: let in, decode, handle, encode."""
     limits = services.given.limits
+    if route.open_stream is not None:
+        return _stream_endpoint(route, route.open_stream, services)
+    work = route.handle
+    assert work is not None, f"{route.name} has neither handle nor open_stream"
 
     async def handle(request: web.Request) -> web.StreamResponse:
         refuse_token_in_url(request)
-        principal = await _let_in(request, services)
+        principal = await let_in(request, services)
         asker = asker_of(request, principal, request[CORRELATION])
         asker.scope(route.call)
         query = route.query.read(request.query) if request.query_string else route.query.nothing
         raw = await read_body(request, route, limits.body_seconds)
         body = None if raw is None else (route.body or _NO_BODY).read(raw)
         exchange = Exchange(request=request, asker=asker, query=query, raw=raw, body=body)
-        return encode(await _answer(route, services, exchange))
+        return encode(await _answer(route, work, services, exchange))
 
     return handle
 
 
-async def _let_in(request: web.Request, services: Services) -> Principal:
+def _stream_endpoint(route: Route, open_stream: OpenStream, services: Services) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        refuse_token_in_url(request)
+        asker = None
+        if not introduces_itself_later(request):
+            principal = await let_in(request, services)
+            asker = asker_of(request, principal, request[CORRELATION])
+            asker.scope(route.call)
+        query = route.query.read(request.query) if request.query_string else route.query.nothing
+        return await open_stream(services, request, asker, query)
+
+    return handle
+
+
+async def let_in(request: web.Request, services: Services) -> Principal:
     """Who asks, when no rate forbids it. Failed logins count against the address that they come from."""
     try:
         principal = await authenticate(request, services.given.verifier)
@@ -99,13 +129,13 @@ async def _let_in(request: web.Request, services: Services) -> Principal:
     return principal
 
 
-async def _answer(route: Route, services: Services, exchange: Exchange) -> Answer:
+async def _answer(route: Route, work: Handle, services: Services, exchange: Exchange) -> Answer:
     """The handler's answer, or a 503 in time. Of a change that was cut short nobody knows how it ended."""
     if not route.is_bounded:
-        return await route.handle(services, exchange)
+        return await work(services, exchange)
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            return await route.handle(services, exchange)
+            return await work(services, exchange)
     except TimeoutError:
         if route.method == "GET":
             raise Problem("ledger_unavailable", "the ledger did not answer in time", headers=_SOON) from None

@@ -22,6 +22,7 @@ from ferryman.core.queues import DelayMs, QueueName, Retries, TimeoutMs, TypeNam
 from ferryman.core.retry import MAX_DELAY_MS
 from ferryman.core.status import JobStatus
 from ferryman.core.webhooks import EventName, WebhookSettings
+from ferryman.lifecycle.event_filters import EventFilter
 from ferryman.lifecycle.orders import Order
 
 MAX_TTL_MS: Final = 315_360_000_000
@@ -254,6 +255,64 @@ class AuditQuery(Struct, frozen=True, kw_only=True, rename="camel"):
     to: Instant | UnsetType = UNSET
     limit: Limit = 50
     cursor: Cursor | UnsetType = UNSET
+
+
+class EventsQuery(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Which events, as in the list of jobs; behind which one; and whether a flood may be cut short."""
+
+    status: list[JobStatus] = []
+    type: list[TypeName] = []
+    queue: list[QueueName] = []
+    tag: list[Tag] = []
+    user_id: list[UserId] = []
+    job_id: list[UUID] = []
+    after: Annotated[str, Meta(pattern=r"^[0-9a-f]{48}(?!\n)$", description="an eventId")] | UnsetType = UNSET
+    coalesce: bool = True
+
+
+class Subscription(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """Which events, as in the list of jobs."""
+
+    status: list[JobStatus] = []
+    type: list[TypeName] = []
+    queue: list[QueueName] = []
+    tag: list[Tag] = []
+    user_id: list[UserId] = []
+    job_id: list[UUID] = []
+
+
+class Hello(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """Who reads, and behind which event it goes on."""
+
+    token: str
+    last_event_id: str | None = None
+
+
+class Renewal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """A token for the time after the present one."""
+
+    token: str
+
+
+class StreamMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """What a reader of events may say on a WebSocket."""
+
+    hello: Hello | None = None
+    renew: Renewal | None = None
+    subscribe: Subscription | None = None
+    unsubscribe: Subscription | None = None
+
+
+def event_filter(wanted: EventsQuery | Subscription) -> EventFilter:
+    """The filter of a stream."""
+    return EventFilter(
+        statuses=frozenset(wanted.status),
+        types=frozenset(wanted.type),
+        queues=frozenset(wanted.queue),
+        tags=frozenset(wanted.tag),
+        user_ids=frozenset(wanted.user_id),
+        job_ids=frozenset(str(job_id) for job_id in wanted.job_id),
+    )
 
 
 class WaitQuery(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ferryman.api.event_frames import FrameEncoder
 from ferryman.api.limits import BuildInfo, Limits
 from ferryman.auth.tokens import TokenVerifier
 from ferryman.lifecycle.admission import Admission
 from ferryman.lifecycle.changes import Changes
 from ferryman.lifecycle.dispatching import DispatcherLink
+from ferryman.lifecycle.events import EventHub
 from ferryman.lifecycle.explain import Explain
 from ferryman.lifecycle.figures import Figures
 from ferryman.lifecycle.lookup import Lookup
@@ -55,12 +57,15 @@ class Services:
     figures: Figures
     waits: Waits
     workers: Workers
+    events: EventHub
+    frames: FrameEncoder
     webhooks: Webhooks
 
     async def release(self) -> None:
         """Let held requests go, and hold none any more."""
         self.figures.close()
         await self.waits.close()
+        await self.events.close()
 
 
 def build_services(given: Dependencies) -> Services:
@@ -69,6 +74,7 @@ def build_services(given: Dependencies) -> Services:
     link = DispatcherLink(given.dispatcher, given.metrics, clock)
     directory = QueueDirectory(ledger, clock)
     admission = Admission(ledger, link, clock, given.dice)
+    figures, frames = Figures(ledger, link, clock), FrameEncoder()
     return Services(
         given=given,
         rates=Rates(
@@ -85,8 +91,10 @@ def build_services(given: Dependencies) -> Services:
         explain=Explain(ledger, link),
         upkeep=Upkeep(ledger, link),
         queues=Queues(ledger, directory, link),
-        figures=Figures(ledger, link, clock),
+        figures=figures,
         waits=Waits(ledger),
         workers=Workers(ledger, link, given.metrics),
+        events=EventHub(ledger, figures, frames, given.metrics),
+        frames=frames,
         webhooks=Webhooks(ledger, clock, allow_private=given.limits.webhooks_allow_private),
     )

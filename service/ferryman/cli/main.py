@@ -17,6 +17,7 @@ from ferryman.cli import (
     queues,
     tokens,
     upkeep,
+    webhooks,
     workers,
 )
 from ferryman.cli.parser import Parser, top_parser
@@ -54,7 +55,10 @@ def build_parser() -> Parser:
     """The whole command line. Fast: `ferryman --help` loads no library."""
     parser = top_parser()
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for group in (demo, dev, processes, doctor, jobs, queues, workers, dead_letters, upkeep, grants, tokens):
+    groups = (
+        demo, dev, processes, doctor, jobs, queues, workers, dead_letters, webhooks, upkeep, grants, tokens,
+    )  # fmt: skip
+    for group in groups:
         group.register(commands)
     return parser
 

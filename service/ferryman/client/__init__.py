@@ -11,6 +11,7 @@ from ferryman.client.answers import (
     Submitted,
 )
 from ferryman.client.client import Client
+from ferryman.client.events import Event
 from ferryman.client.failures import (
     BusyError,
     ClientError,
@@ -36,6 +37,7 @@ __all__ = [
     "ClientError",
     "ConflictError",
     "EstimatedStart",
+    "Event",
     "Explanation",
     "ForbiddenError",
     "InvalidRequestError",

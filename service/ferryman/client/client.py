@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from ferryman.client.answers import Explanation, Job, JobPage, Submitted
+from ferryman.client.events import Event, follow
 from ferryman.client.failures import ConflictError, WaitTimeoutError
 from ferryman.client.transport import Params, Token, Transport
 from ferryman.core.status import JobStatus
@@ -165,6 +166,37 @@ class Client:
         }
         params.update({f"metadata.{key}": value for key, value in (metadata or {}).items()})
         return msgspec.convert(await self.call("GET", "/api/jobs", params=params), JobPage)
+
+    def events(
+        self,
+        *,
+        status: Sequence[JobStatus | str] = (),
+        type: Sequence[str] = (),
+        queue: Sequence[str] = (),
+        tag: Sequence[str] = (),
+        user_id: int | None = None,
+        job_id: Sequence[str] = (),
+        after: str | None = None,
+        coalesce: bool = False,
+    ) -> AsyncGenerator[Event, None]:
+        """What happens from now on, or behind the event `after`, for ever: a connection that is cut is made
+        again and goes on behind the last event. `coalesce`: leave frames out above 100 a second.
+
+        ```python
+        async for event in client.events(queue=["emails"]):
+            print(event.kind, event.data)
+        ```
+        """
+        params: dict[str, str | int | Sequence[str | int] | None] = {
+            "status": [str(one) for one in status],
+            "type": [*type],
+            "queue": [*queue],
+            "tag": [*tag],
+            "userId": user_id,
+            "jobId": [*job_id],
+            "coalesce": "true" if coalesce else "false",
+        }
+        return follow(self._transport, params, after)
 
     async def cancel(self, job_id: str) -> None:
         """Ask for the job's end: at once while it waits, within two heartbeats when it runs.

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -82,6 +82,27 @@ class Transport:
                     raise
                 await asyncio.sleep(_pause(number, error))
         raise AssertionError("unreachable: the last try returns or raises")
+
+    async def lines(
+        self, path: str, *, params: Params, headers: Mapping[str, str], silence: float
+    ) -> AsyncIterator[str]:
+        """The lines of one stream of server-sent events, until it ends or is silent for so many seconds.
+
+        Raises UnreachableError and the refusals of `ferryman.client.failures`.
+        """
+        if self._session is None:
+            raise ClientError("the client is not open: use `async with Client(...) as client`")
+        sent = self._headers({"Accept": "text/event-stream", **headers})
+        address = self._base.joinpath(path.lstrip("/"), encoded=True).with_query(_query(params))
+        timeout = aiohttp.ClientTimeout(total=None, connect=self._timeout, sock_read=silence)
+        try:
+            async with self._session.get(address, headers=sent, timeout=timeout) as answer:
+                if answer.status != 200:
+                    _read(answer, await answer.read())
+                async for line in answer.content:
+                    yield line.decode("utf-8", "replace").rstrip("\r\n")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnreachableError(f"the stream of {self._base} broke: {error or 'silence'}") from error
 
     def _headers(self, given: Mapping[str, str]) -> dict[str, str]:
         token = self._token() if callable(self._token) else self._token

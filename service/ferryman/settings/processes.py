@@ -95,6 +95,7 @@ class ApiSettings:
     grace_seconds: float
     queues: Mapping[str, QueueSettings]
     webhooks_allow_private: bool
+    events_origins: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +193,7 @@ def api_settings(environment: Environment, *, host: str | None, port: int | None
         grace_seconds=grace_seconds(environment),
         queues=queues_of_file(environment),
         webhooks_allow_private=environment.get(v.WEBHOOK_ALLOW_PRIVATE) is True,
+        events_origins=environment.get(v.EVENTS_ORIGINS) or (),
     )
 
 

@@ -67,6 +67,14 @@ def _url(*schemes: str, host: bool = True) -> Callable[[str], str]:
     return read
 
 
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip().rstrip("/").lower() for part in text.split(",") if part.strip())
+    for origin in origins:
+        if not re.fullmatch(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?", origin):
+            raise ValueError("an origin is a scheme, a host and perhaps a port")
+    return origins
+
+
 def _secret(text: str) -> str:
     if "-----BEGIN" in text or text.lstrip().startswith("{"):
         raise ValueError("this is a key of another kind; FERRYMAN_JWT_PUBLIC_KEY takes public keys")
@@ -255,6 +263,11 @@ API_RATE_PER_SECOND: Final = Variable(
 API_RATE_BURST: Final = Variable(
     "FERRYMAN_API_RATE_BURST", "calls that one user may make at once", _whole(0, 1_000_000)
 )
+EVENTS_ORIGINS: Final = Variable(
+    "FERRYMAN_EVENTS_ORIGINS",
+    "origins whose pages may read events, with commas between them, for example https://console.example.com",
+    _origins,
+)
 TRUSTED_PROXIES: Final = Variable(
     "FERRYMAN_TRUSTED_PROXIES",
     "addresses or networks of proxies whose X-Forwarded-For counts, with commas between them, for example "
@@ -299,7 +312,8 @@ ALL: Final[tuple[Variable[object], ...]] = (
     DATABASE_URL, OWNER_DATABASE_URL, REDIS_URL,
     JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL, JWKS_CA, JWKS_BEARER, JWT_ISSUER, JWT_AUDIENCE, SERVICE_SUBJECTS,
     HANDLERS, QUEUES_FILE, API_URL, TOKEN, LOG_FORMAT, LOG_LEVEL, MAX_BODY_BYTES, HOST, PORT,
-    SHUTDOWN_GRACE_SECONDS, API_RATE_PER_SECOND, API_RATE_BURST, TRUSTED_PROXIES, ENVIRONMENT_NAME,
+    SHUTDOWN_GRACE_SECONDS, API_RATE_PER_SECOND, API_RATE_BURST, TRUSTED_PROXIES, EVENTS_ORIGINS,
+    ENVIRONMENT_NAME,
     TRACE_LINK, LOGS_LINK,
     POOL_SIZE, POOLER, WEBHOOK_ALLOW_PRIVATE, API_DRAIN_SECONDS, FAILPOINT, POSTGRES_BIN, REDIS_BIN,
 )  # fmt: skip

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ferryman.api.queue_views import QueueStatusView
-from ferryman.api.routes import audit, dead_letters, figures, jobs, me, queues, upkeep, webhooks, workers
+from ferryman.api.routes import (
+    audit,
+    dead_letters,
+    events,
+    figures,
+    jobs,
+    me,
+    queues,
+    upkeep,
+    webhooks,
+    workers,
+)
 from ferryman.api.routing import Route
 from ferryman.api.views import ForeignTwinView, PreviewView
 
@@ -19,6 +30,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *queues.ROUTES,
     *workers.ROUTES,
     *audit.ROUTES,
+    *events.ROUTES,
     *webhooks.ROUTES,
     *me.ROUTES,
 )

@@ -101,9 +101,9 @@ ROUTES: Final = (
         name="createWebhook",
         summary="Let an endpoint hear of what happens to jobs from now on",
         details=(
-            "Without `events`, `queues` or `types`: of every one. The answer shows the secret, this once; with"
-            " it the receiver checks the header `Ferryman-Signature`: `t=<unix>,v1=<hex>`, where each `v1` is "
-            "the HMAC-SHA256 of `<t>.<body>` under one secret that holds."
+            "Without `events`, `queues` or `types`: of every one. The answer shows the secret, this once. By "
+            "it the receiver checks the header `Ferryman-Signature`, `t=<unix>,v1=<hex>`: each `v1` is the "
+            "HMAC-SHA256 of `<t>.<body>` under one secret that holds."
         ),
         tag="webhooks",
         call=Call.WEBHOOK,
