@@ -173,8 +173,16 @@ async def test_a_held_status_wakes_with_work(api: Api) -> None:
     assert (await api.call("GET", path, bearer=SERVICE)).json["pending"] == 1
 
 
+async def test_a_new_queue_is_known_to_redis_at_once(api: Api) -> None:
+    await api.call("PUT", "/api/queues/fresh", {}, bearer=SERVICE)
+    await api.submitted(queue="fresh")
+    status = (await api.call("GET", "/api/jobs/queue/status?queue=fresh")).json
+    assert (status["source"], status["pending"]) == ("redis", 1)
+
+
 async def test_the_ledger_counts_when_redis_knows_nothing(api: Api) -> None:
     await api.call("PUT", "/api/queues/fresh", {}, bearer=SERVICE)
+    await api.dispatcher.forget_queue("fresh")
     await api.submitted(queue="fresh")
     status = (await api.call("GET", "/api/jobs/queue/status?queue=fresh")).json
     assert (status["source"], status["pending"]) == ("ledger", 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+
 from msgspec import structs
 
 from ferryman.auth.policy import Call, Ownership, may
-from ferryman.core.job import Actor
+from ferryman.core.job import Actor, Position
 from ferryman.core.queues import BUILT_IN, QueueSettings, is_system
 from ferryman.lifecycle.asker import Asker
 from ferryman.lifecycle.dispatching import DispatcherLink
@@ -41,6 +43,9 @@ class Queues:
         if is_system(name) and await self._ledger.queues.get(name) is None:
             raise BuiltInQueueError("names that begin with system. are kept for the system's own queues")
         record, created = await self._ledger.queues.put(name, settings, _name(asker))
+        if created:
+            # It has no jobs yet, so this makes it known at once: until the next rebuild it would be cold.
+            await self._link.call(lambda dispatcher: dispatcher.rebuild(record, _no_pages()))
         await self._changed(record)
         return record, created
 
@@ -65,6 +70,12 @@ class Queues:
     async def _changed(self, record: QueueRecord) -> None:
         self._directory.forget(record.name)
         await self._link.call(lambda dispatcher: dispatcher.configure(record))
+
+
+async def _no_pages() -> AsyncIterator[Sequence[Position]]:
+    pages: tuple[Sequence[Position], ...] = ()
+    for page in pages:
+        yield page
 
 
 def _is_open_to(asker: Asker, name: str) -> bool:

@@ -17,6 +17,7 @@ PAGE: Final = 1_000
 SWEEP_LIMIT: Final = 5_000
 # Each sweep looks back over the one before, for rows that were committed late.
 OVERLAP_MS: Final = 3_000
+CROWDED_S: Final = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Sweeper(Periodic):
         self._clock = clock
         self._metrics = metrics
         self._swept_at: dict[str, float] = {}
+        self._swept_all_at: dict[str, float] = {}
         self._full_at: dict[str, float] = {}
 
     async def run_once(self) -> int:
@@ -47,13 +49,15 @@ class Sweeper(Periodic):
         now = self._clock.monotonic()
         if now >= self._full_at.get(queue, 0):
             found = await self._sweep_all(queue)
+            self._swept_all_at[queue] = now
             self._full_at[queue] = now + self.full_interval_s
         else:
             window_ms = round((now - self._swept_at[queue]) * 1000) + OVERLAP_MS
             ready = await self._ledger.upkeep.recently_ready(queue, within_ms=window_ms, limit=SWEEP_LIMIT)
             found = await self._heal(ready)
             if len(ready) == SWEEP_LIMIT:
-                self._full_at[queue] = 0  # more than one look can hold: look at all of them next time
+                # More than one look can hold. All of them soon, but not with every sweep under a steady load.
+                self._full_at[queue] = min(self._full_at[queue], self._swept_all_at[queue] + CROWDED_S)
         self._swept_at[queue] = now
         return found
 

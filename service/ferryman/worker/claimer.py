@@ -28,6 +28,8 @@ from ferryman.worker.releases import Releases
 from ferryman.worker.resync import where_doubtful
 
 BATCH: Final = 100
+# An idle worker is mostly woken for one job: fewer tokens are made and sent, and what is left comes next.
+WOKEN_BATCH: Final = 8
 CLAIMS_AT_ONCE: Final = 2
 IDLE_S: Final = 1.0
 
@@ -146,7 +148,7 @@ class Claimer:
         return queues[first:] + queues[:first] + deleted
 
     async def _visit(self, queue: str, *, hinted: bool) -> bool:
-        wanted = min(self.free, BATCH) if self._book.knows(queue) else 0
+        wanted = min(self.free, WOKEN_BATCH if hinted else BATCH) if self._book.knows(queue) else 0
         if self._link.is_away:
             return wanted > 0 and await self._claim_from_ledger(queue, wanted)
         if not (wanted or hinted or self._releases.has_ended(queue)):
