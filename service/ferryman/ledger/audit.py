@@ -20,9 +20,7 @@ class Audit:
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
 
-    async def find(
-        self, tenant_id: str, wanted: AuditFilter, *, limit: int, after: Mark | None
-    ) -> AuditPage:
+    async def find(self, tenant_id: str, wanted: AuditFilter, *, limit: int, after: Mark | None) -> AuditPage:
         """As `AuditStore.find`."""
         rows = await self._pools.as_tenant(tenant_id).read.fetch(
             statement("find_audit"),
