@@ -316,24 +316,31 @@ async def test_streams_of_a_user_are_bounded(api: Api, monkeypatch: pytest.Monke
         pass
 
 
-async def test_workers_are_shown_to_those_who_may_see_them(api: Api) -> None:
-    beat = Beat(
-        worker_id="w-9",
+def beat_of(worker_id: str, busy: int) -> Beat:
+    return Beat(
+        worker_id=worker_id,
         pod="p",
         queues=["default"],
         types=["chat"],
         slots=2,
-        busy=0,
+        busy=busy,
         state="running",
         held=[],
     )
+
+
+async def test_workers_are_shown_to_those_who_may_see_them(api: Api) -> None:
     async with reading(api, bearer=ADMIN) as admin, reading(api) as user:
-        await asyncio.sleep(1.2)  # a first look, so that the worker is a change
-        await api.ledger.attempts.beat(beat)
-        frame = await admin.next("worker.changed")
+        changed = asyncio.create_task(admin.next("worker.changed"))
+        busy = 0
+        while not changed.done():  # what was there at the first look is no change
+            await api.ledger.attempts.beat(beat_of("w-9", busy := 1 - busy))
+            await asyncio.wait([changed], timeout=0.3)
+        frame = await changed
         assert (frame["workerId"], frame["state"]) == ("w-9", "running")
         await api.ledger.attempts.leave("w-9")
-        assert (await admin.next("worker.changed"))["state"] == "gone"
+        while (await admin.next("worker.changed"))["state"] != "gone":
+            pass
         await api.submitted()
         await user.next("queue.status")
         assert all(one["event"] != "worker.changed" for one in user.frames)

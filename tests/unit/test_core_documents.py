@@ -78,7 +78,14 @@ def test_an_envelope_adds_levels() -> None:
 
 
 def test_a_megabyte_of_anything_is_refused_fast() -> None:
-    bombs = [b"[" * 2**20, b"[" + b"1e308," * 170_000, b'{"a":' * 170_000, b"[" + b"1" * 2**20 + b"]"]
+    bombs = [
+        b"[" * 2**20,
+        b"[" + b"1e308," * 170_000,
+        b'{"a":' * 170_000,
+        b"[" + b"1" * 2**20 + b"]",
+        b"[" + b"1e100000," * 110_000 + b"1]",
+        b"[" + b'"\\ud800",' * 110_000 + b"1]",
+    ]
     started = time.process_time()
     for bomb in bombs:
         with pytest.raises(DocumentError):

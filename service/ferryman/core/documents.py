@@ -106,8 +106,15 @@ class _Fault:
 
 
 def _look_closely(raw: bytes, levels: int) -> object:
+    look = _Look()
+    strict = json.JSONDecoder(
+        object_pairs_hook=look.object,
+        parse_int=look.integer,
+        parse_float=look.number,
+        parse_constant=look.constant,
+    )
     try:
-        document = _STRICT.decode(raw.decode("utf-8"))
+        document = strict.decode(raw.decode("utf-8"))
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
@@ -117,16 +124,42 @@ def _look_closely(raw: bytes, levels: int) -> object:
     return document
 
 
-def _integer(digits: str) -> object:
-    if len(digits) <= _INTEGER_DIGITS and _MIN_INTEGER <= (value := int(digits)) <= _MAX_INTEGER:
-        return value
-    return _Fault(f"takes integers of 64 bits; got {_short(digits)}")
+class _Look:
+    """Decodes with a fault in the place of the first value that cannot be taken. What comes after it does not
+    matter any more, and costs nothing: a million bad values must not cost a million messages.
+    """
 
+    def __init__(self) -> None:
+        self._found = False
 
-def _number(digits: str) -> object:
-    if (value := _float(digits)) is not None:
-        return value
-    return _Fault(f"takes numbers within ±1e308; got {_short(digits)}")
+    def integer(self, digits: str) -> object:
+        if self._found:
+            return 0
+        if len(digits) <= _INTEGER_DIGITS and _MIN_INTEGER <= (value := int(digits)) <= _MAX_INTEGER:
+            return value
+        return self._fault(f"takes integers of 64 bits; got {_short(digits)}")
+
+    def number(self, digits: str) -> object:
+        if self._found:
+            return 0.0
+        if (value := _float(digits)) is not None:
+            return value
+        return self._fault(f"takes numbers within ±1e308; got {_short(digits)}")
+
+    def constant(self, name: str) -> object:
+        return None if self._found else self._fault(f"takes JSON, which has no {name}")
+
+    def object(self, pairs: list[tuple[str, object]]) -> object:
+        members = dict(pairs)
+        if self._found or len(members) == len(pairs):
+            return members
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        return self._fault("is given twice", twice)
+
+    def _fault(self, message: str, key: str | None = None) -> _Fault:
+        self._found = True
+        return _Fault(message, key)
 
 
 def _float(digits: str) -> float | None:
@@ -143,51 +176,49 @@ def _float_or_error(digits: str) -> float:
     return value
 
 
-def _constant(name: str) -> object:
-    return _Fault(f"takes JSON, which has no {name}")
-
-
-def _object(pairs: list[tuple[str, object]]) -> object:
-    members = dict(pairs)
-    if len(members) == len(pairs):
-        return members
-    seen: set[str] = set()
-    twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-    return _Fault("is given twice", twice)
-
-
 _DECODER: Final = msgspec.json.Decoder(float_hook=_float_or_error)
 _ENCODER: Final = msgspec.json.Encoder()
-_STRICT: Final = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant
-)
 
 
 def _faults(document: object, levels: int) -> Iterator[tuple[Path, str]]:
     """What cannot be taken, and where. Walks without recursion, so depth cannot exhaust the stack."""
-    rest: list[tuple[Path, object]] = [((), document)]
-    while rest:
-        path, value = rest.pop()
+    walks: list[Iterator[tuple[Path, object]]] = [iter([((), document)])]
+    while walks:
+        if (step := next(walks[-1], None)) is None:
+            walks.pop()
+            continue
+        path, value = step
         if isinstance(value, _Fault):
             yield (path if value.key is None else (*path, _short(value.key))), value.message
         elif isinstance(value, str):
             if (problem := _problem_of(value)) is not None:
                 yield path, problem
-        elif isinstance(value, dict | list) and len(path) >= levels:
-            yield path[:8], f"takes at most {MAX_DEPTH} levels of nesting"
-        elif isinstance(value, dict):
-            for key in value:
-                if (problem := _problem_of(key)) is not None:
-                    yield path, f"has a key that cannot be taken: it {problem}"
-            rest.extend(((*path, key), item) for key, item in reversed(value.items()))
-        elif isinstance(value, list):
-            rest.extend(((*path, index), item) for index, item in reversed(list(enumerate(value))))
+        elif isinstance(value, dict | list):
+            if len(path) >= levels:
+                yield path[:8], f"takes at most {MAX_DEPTH} levels of nesting"
+            else:
+                yield from _faults_of_keys(path, value)
+                walks.append(_members(path, value))
+
+
+def _faults_of_keys(path: Path, value: dict[str, object] | list[object]) -> Iterator[tuple[Path, str]]:
+    for key in value if isinstance(value, dict) else ():
+        if (problem := _problem_of(key)) is not None:
+            yield path, f"has a key that cannot be taken: it {problem}"
+
+
+def _members(path: Path, value: dict[str, object] | list[object]) -> Iterator[tuple[Path, object]]:
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    for step, item in members:
+        yield (*path, step), item
 
 
 def _problem_of(text: str) -> str | None:
     if "\x00" in text:
         return "takes no text with the character U+0000"
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
         return "takes no text with half a surrogate pair"
     return None
 
