@@ -28,7 +28,8 @@ async def api(ledger_database: Database, redis_url: str) -> AsyncIterator[Api]:
 
 async def ended(api: Api, verdict: Verdict | None, run_ms: int) -> None:
     """A job of acme that was claimed and, unless it still runs, ended so."""
-    (claimed,) = await claim(api.ledger.attempts, UUID(await api.submitted(queue="mixed")))  # type: ignore[arg-type]
+    job_id = UUID(await api.submitted(queue="mixed"))
+    (claimed,) = await claim(api.ledger.attempts, job_id, queue="mixed")  # type: ignore[arg-type]
     if verdict is not None:
         await api.ledger.attempts.settle("w1", [settlement(claimed, verdict, run_ms=run_ms)])
 

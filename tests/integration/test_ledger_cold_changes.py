@@ -5,6 +5,7 @@ import json
 from uuid import UUID, uuid4
 
 import pytest
+from msgspec import structs
 
 from ferryman.core.priority import score
 from ferryman.core.queues import QueueSettings
@@ -125,7 +126,8 @@ async def test_the_position_ages_by_the_queue(stores: Stores) -> None:
     await stores.queues.put("slow", QueueSettings(priority_aging_ms=1_000), PLATFORM)
     job_id = await stores.retrying(queue="slow", priority=50)
     _, position = await stores.changes.retry(ACME, job_id, ADMIN)
-    assert [position] == await read_positions(stores.pools, [job_id])
+    (read,) = await read_positions(stores.pools, [job_id])
+    assert position == structs.replace(read, type="")
 
 
 async def test_other_states_are_not_retryable(stores: Stores, ledger_database: Database) -> None:

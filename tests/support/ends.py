@@ -17,7 +17,8 @@ WORKER = "worker-of-a-test"
 async def end(api: Api, job_id: str, verdict: Verdict) -> bool:
     """Claim a pending job of type chat and end it; whether it was there to be claimed."""
     claim = (UUID(job_id), uuid4())
-    for claimed in await api.ledger.attempts.claim(WORKER, [claim], queue="default", types=["chat"]):
+    (position,) = await api.ledger.jobs.positions([claim[0]])
+    for claimed in await api.ledger.attempts.claim(WORKER, [claim], queue=position.queue, types=["chat"]):
         settlement = Settlement(
             id=claimed.id,
             token=claim[1],

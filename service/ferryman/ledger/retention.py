@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ferryman.core.ids import uuid7
 from ferryman.core.job import Actor
-from ferryman.core.queues import Retention, decode
+from ferryman.core.queues import Retention, decode, is_system
 from ferryman.ledger.lookup import FIRST_ID
 from ferryman.ledger.pool import Pools
 from ferryman.ledger.statements import statement
@@ -62,7 +62,8 @@ class LedgerRetention:
 
     async def _cutoffs(self, scope: Scope, queue: str | None) -> list[Cutoffs]:
         rows = await self._pools.as_tenant(scope.tenant_id).read.fetch(statement("get_policies"))
-        return [_cutoffs(row) for row in rows if queue is None or row["name"] == queue]
+        cutoffs = _system_follows([_cutoffs(row) for row in rows])
+        return [one for one in cutoffs if queue is None or one.queue == queue]
 
     async def _prune_jobs(
         self,
@@ -151,6 +152,19 @@ def _cutoffs(row: Any) -> Cutoffs:
         dead=now - timedelta(milliseconds=kept.dead_letter_ms),
         audit=audit.replace(second=0, microsecond=0),
     )
+
+
+def _system_follows(cutoffs: Sequence[Cutoffs]) -> list[Cutoffs]:
+    """Nobody sets the system's own queues, so their audit is kept no longer than that of all others: else it
+    would hold up the days and the rows without a queue, which go by the longest.
+    """
+    longest = min((one.audit for one in cutoffs if not is_system(one.queue)), default=None)
+    if longest is None:
+        return list(cutoffs)
+    return [
+        structs.replace(one, audit=max(one.audit, longest)) if is_system(one.queue) else one
+        for one in cutoffs
+    ]
 
 
 def _id_at(at: datetime) -> UUID:
