@@ -205,6 +205,7 @@ QUERIES = [
     ("/api/jobs?createdBefore=0.5", "createdBefore"),
     ("/api/jobs?metadata.a%20b=1", "metadata.a b"),
     ("/api/jobs?tag=%00", "tag"),
+    ("/api/jobs?metadata.a=%00", "metadata.a"),
     ("/api/jobs?userId=me", "userId"),
     ("/api/jobs/stats?from=x", "from"),
     ("/api/jobs/queue/status?wait=-1", "wait"),

@@ -18,7 +18,7 @@ from ferryman.api.routes import ROUTES
 from tests.support.api import Api, on_fresh_stores, token
 from tests.support.servers import Database
 
-QUICK = Limits(header_seconds=0.3, body_seconds=0.3, write_seconds=0.5)
+QUICK = Limits(header_seconds=0.3, body_seconds=0.3, write_seconds=0.5, keepalive_seconds=0.5)
 CROWD = 1_000
 BOMB_CPU_SECONDS = 0.1
 BOMB_BYTES = 32 * 2**20  # of caller and server together, at the worst moment
@@ -195,7 +195,9 @@ async def test_injections_into_every_path_find_nothing(api: Api) -> None:
 
 
 def test_the_limits_on_slow_clients() -> None:
-    assert (Limits().header_seconds, Limits().body_seconds, Limits().write_seconds) == (10, 30, 30)
+    limits = Limits()
+    assert (limits.header_seconds, limits.body_seconds, limits.write_seconds) == (10, 30, 30)
+    assert limits.keepalive_seconds == 75
 
 
 async def drip(api: Api, head: bytes, drop: bytes) -> tuple[bytes, float]:
@@ -220,6 +222,9 @@ async def drip(api: Api, head: bytes, drop: bytes) -> tuple[bytes, float]:
 async def test_bytes_that_trickle_buy_no_time(api: Api) -> None:
     answer, seconds = await drip(api, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"a")
     assert (answer, seconds < 3) == (b"", True)
+    first = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer, seconds = await drip(api, first + b"GET /healthz HTTP/1.1\r\nX-Slow: ", b"a")
+    assert (answer.count(b"HTTP/1.1 200"), seconds < 3) == (1, True)
     head = (
         f"POST /api/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\n"
         "Content-Type: application/json\r\nContent-Length: 900000\r\n\r\n"

@@ -181,19 +181,6 @@ async def test_headers_with_strange_bytes(api: Api) -> None:
     assert taken.split(b" ")[1] == b"201"
 
 
-async def test_five_hundred_idle_connections_keep_nobody_waiting(api: Api) -> None:
-    idle = [await asyncio.open_connection("127.0.0.1", api.port) for _ in range(500)]
-    try:
-        for _, writer in idle:
-            writer.write(b"GET / HTTP/1.1\r\nHost:")
-        started = time.monotonic()
-        assert (await api.call("GET", "/healthz")).status == 200
-        assert time.monotonic() - started < 1
-    finally:
-        for _, writer in idle:
-            writer.close()
-
-
 async def test_metrics_count_requests_by_route(api: Api) -> None:
     await api.submitted()
     text = (await api.call("GET", "/metrics")).text

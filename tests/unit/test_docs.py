@@ -1,10 +1,12 @@
 """The pages in docs/ that repeat what the code says, held equal to it."""
 
+import re
 from pathlib import Path
 
 from ferryman.core.status import STATS_OUTCOMES, TRANSITIONS, Action
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+TESTS = Path(__file__).resolve().parents[1]
+DOCS = TESTS.parent / "docs"
 
 
 def test_the_page_of_states_is_the_transition_table() -> None:
@@ -26,3 +28,10 @@ def test_the_page_of_states_is_the_transition_table() -> None:
 
 def _statuses(cell: str) -> set[str | None]:
     return {None if word == "–" else word for word in cell.split(", ")}
+
+
+def test_every_promise_of_trust_names_a_test_that_exists() -> None:
+    promised = re.findall(r"`((?:unit|integration)/\w+\.py)::(\w+)`", (DOCS / "trust.md").read_text())
+    assert len(promised) > 40
+    for file, name in promised:
+        assert re.search(rf"^(async )?def {name}\(", (TESTS / file).read_text(), re.M), (file, name)

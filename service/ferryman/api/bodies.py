@@ -16,6 +16,7 @@ from ferryman.core.documents import DocumentError, check, format_path
 T = TypeVar("T")
 
 _METADATA: Final = "metadata."
+_NO_NUL: Final = "takes no text with the character U+0000"
 
 
 class BodyReader:
@@ -106,6 +107,7 @@ class QueryReader:
     def _faults(self, name: str, value: object) -> Iterator[FieldError]:
         info, kind = self._fields[name].type, self.types[name]
         if isinstance(value, dict):
+            yield from (FieldError(f"{name}.{key}", _NO_NUL) for key, text in value.items() if "\x00" in text)
             yield from field_errors({name: value}, self.kind)
         elif isinstance(info, inspect.ListType):
             for item in value if isinstance(value, list) else ():
@@ -116,7 +118,7 @@ class QueryReader:
 
 def _fault(name: str, text: object, info: inspect.Type, kind: Any) -> Iterator[FieldError]:
     if "\x00" in str(text):
-        yield FieldError(name, "takes no text with the character U+0000")
+        yield FieldError(name, _NO_NUL)
         return
     try:
         # Not strict, the digits of a number would do for a time.
