@@ -43,12 +43,23 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "undrainWorker": (403, 403, 403, 403, 404, 404, 404),
     "dismissWorker": (403, 403, 403, 403, 403, 404, 404),
     "getMe": (403, 200, 200, 200, 200, 200, 200),
+    "listAudit": (403, 403, 200, 200, 403, 400, 200),
+    "streamEvents": (403, 406, 406, 406, 403, 400, 406),
+    "listWebhooks": (403, 403, 403, 200, 403, 403, 403),
+    "createWebhook": (403, 403, 403, 201, 403, 403, 403),
+    "getWebhook": (403, 403, 403, 404, 403, 403, 403),
+    "replaceWebhook": (403, 403, 403, 404, 403, 403, 403),
+    "deleteWebhook": (403, 403, 403, 404, 403, 403, 403),
+    "rotateWebhookSecret": (403, 403, 403, 404, 403, 403, 403),
+    "listWebhookDeliveries": (403, 403, 403, 404, 403, 403, 403),
 }
 BODIES: dict[str, Any] = {
     "submitJob": {"type": "chat", "queue": "nowhere"},
     "submitJobs": {"jobs": [{"type": "chat", "queue": "nowhere"}]},
     "applyRetention": {"dryRun": True},
     "putQueue": {},
+    "createWebhook": {"url": "https://hooks.example.com/ferryman"},
+    "replaceWebhook": {"url": "https://hooks.example.com/ferryman"},
 }
 BEARERS: list[tuple[str, dict[str, str]]] = [
     (token("nothing"), {}),
@@ -68,7 +79,7 @@ async def api(ledger_database: Database, redis_url: str) -> AsyncIterator[Api]:
 
 
 def path_of(path: str, name: str = "nowhere") -> str:
-    return path.format(jobId=NOBODY, deadLetterId=NOBODY, workerId="nobody", name=name)
+    return path.format(jobId=NOBODY, deadLetterId=NOBODY, webhookId=NOBODY, workerId="nobody", name=name)
 
 
 async def test_every_route_for_every_role(api: Api) -> None:
