@@ -42,6 +42,15 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "drainWorker": (403, 403, 403, 403, 404, 404, 404),
     "undrainWorker": (403, 403, 403, 403, 404, 404, 404),
     "dismissWorker": (403, 403, 403, 403, 403, 404, 404),
+    "listAudit": (403, 403, 200, 200, 403, 400, 200),
+    "streamEvents": (403, 406, 406, 406, 403, 400, 406),
+    "listWebhooks": (403, 403, 403, 200, 403, 403, 403),
+    "createWebhook": (403, 403, 403, 400, 403, 403, 403),
+    "getWebhook": (403, 403, 403, 404, 403, 403, 403),
+    "replaceWebhook": (403, 403, 403, 404, 403, 403, 403),
+    "deleteWebhook": (403, 403, 403, 404, 403, 403, 403),
+    "rotateWebhookSecret": (403, 403, 403, 404, 403, 403, 403),
+    "listWebhookDeliveries": (403, 403, 403, 404, 403, 403, 403),
     "getMe": (403, 200, 200, 200, 200, 200, 200),
 }
 BODIES: dict[str, Any] = {
@@ -49,6 +58,8 @@ BODIES: dict[str, Any] = {
     "submitJobs": {"jobs": [{"type": "chat", "queue": "nowhere"}]},
     "applyRetention": {"dryRun": True},
     "putQueue": {},
+    "createWebhook": {"url": "https://127.0.0.1/"},
+    "replaceWebhook": {"url": "https://hooks.example.com/"},
 }
 BEARERS: list[tuple[str, dict[str, str]]] = [
     (token("nothing"), {}),
@@ -68,7 +79,7 @@ async def api(ledger_database: Database, redis_url: str) -> AsyncIterator[Api]:
 
 
 def path_of(path: str, name: str = "nowhere") -> str:
-    return path.format(jobId=NOBODY, deadLetterId=NOBODY, workerId="nobody", name=name)
+    return path.format(jobId=NOBODY, deadLetterId=NOBODY, webhookId=NOBODY, workerId="nobody", name=name)
 
 
 async def test_every_route_for_every_role(api: Api) -> None:

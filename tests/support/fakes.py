@@ -107,7 +107,7 @@ class FakeLedger:
     def jobs(self) -> FakeLedger:
         return self
 
-    queues = reports = keys = jobs
+    queues = reports = keys = webhooks = events = jobs
 
     async def get(self, name: str) -> QueueRecord | None:
         self.asked.append(name)
