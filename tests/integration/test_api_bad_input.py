@@ -229,7 +229,7 @@ async def test_cursors_that_are_broken_or_of_another_list(api: Api) -> None:
     for path in (
         "/api/jobs?cursor=x",
         "/api/jobs?cursor=",
-        f"/api/jobs?cursor={cursor[:-1]}A",
+        f"/api/jobs?cursor={'B' if cursor[0] == 'A' else 'A'}{cursor[1:]}",
         f"/api/dead-letters?cursor={cursor}",
     ):
         reply = await api.call("GET", path)
