@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.api import PLATFORM, SERVICE, Api, on_fresh_stores, token
+from tests.support.ledgers import connected
 from tests.support.servers import Database
 
 ADMIN = token("admin", user=9)
@@ -49,6 +50,17 @@ async def test_every_entry_comes_once_newest_first(api: Api) -> None:
         "pending",
         "cancelled",
     )
+
+
+async def test_transactions_are_ordered_as_numbers(api: Api, ledger_database: Database) -> None:
+    async with connected(ledger_database.owner_url) as connection:
+        for xid in (99, 100, 9, 1_000):
+            await connection.execute(
+                "INSERT INTO ferryman.job_audit (tenant_id, actor_kind, actor_id, action, attempt, xid)"
+                " VALUES ('acme', 'user', '1', 'submitted', $1::integer, $1::integer::text::xid8)",
+                xid,
+            )
+    assert [one["attempt"] for one in await entries(api)] == [1_000, 100, 99, 9]
 
 
 async def test_filters(api: Api) -> None:

@@ -26,5 +26,5 @@ FROM (
         FETCH FIRST ($8::int) ROWS WITH TIES
     )
 ) AS entry
-ORDER BY xid DESC, id DESC
+ORDER BY entry.xid DESC, entry.id DESC -- by the number: the column that is answered is its text
 LIMIT $8::int
