@@ -6,11 +6,10 @@ from msgspec import Struct
 
 from ferryman.core.events import Mark
 from ferryman.core.job import Job
-from ferryman.core.status import JobStatus
+from ferryman.core.status import JobStatus, is_waiting
 from ferryman.ports import AuditEvent
 
 _RETRYING_ACTIONS = frozenset({"retried", "snoozed"})
-_WAITING = frozenset({JobStatus.SCHEDULED, JobStatus.PENDING, JobStatus.RETRYING})
 
 
 class JobChange(Struct, frozen=True, kw_only=True):
@@ -28,7 +27,7 @@ class JobChange(Struct, frozen=True, kw_only=True):
             return None
         if event.to_status != JobStatus.PENDING:
             return JobStatus(event.to_status)
-        if job is not None and job.status in _WAITING and job.attempt == event.attempt:
+        if job is not None and is_waiting(job.status) and job.attempt == event.attempt:
             return job.status
         return JobStatus.RETRYING if event.action in _RETRYING_ACTIONS else JobStatus.PENDING
 

@@ -12,10 +12,11 @@ from msgspec import Struct
 
 from ferryman.auth.policy import Call
 from ferryman.core.job import Job
+from ferryman.core.status import is_waiting
 from ferryman.lifecycle.asker import Asker
 from ferryman.lifecycle.dispatching import DispatcherLink
 from ferryman.lifecycle.failures import not_found
-from ferryman.lifecycle.reasons import WAITING, Estimate, Facts, Reason, estimate, reasons
+from ferryman.lifecycle.reasons import Estimate, Facts, Reason, estimate, reasons
 from ferryman.ports import Crew, Ledger, Scope, StatsQuery
 
 MEASURED: Final = timedelta(minutes=1)
@@ -44,7 +45,7 @@ class Explain:
         job = await self._ledger.jobs.get(asker.scope(Call.JOB_READ), job_id)
         if job is None:
             raise not_found("job")
-        if job.status not in WAITING:
+        if not is_waiting(job.status):
             return Explanation(job=job)
         facts = await self._facts(job, sees_all=asker.scope(Call.FIGURES_READ).tenant_id is None)
         return Explanation(

@@ -24,7 +24,6 @@ Code = Literal[
     "no_capacity",
     "position",
 ]
-WAITING: Final = frozenset({JobStatus.SCHEDULED, JobStatus.PENDING, JobStatus.RETRYING})
 # The next minute may go twice as fast as the last one, or half as fast.
 _SPREAD: Final = 2.0
 _LONGEST_S: Final = 10 * 366 * 86_400.0
